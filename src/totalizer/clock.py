@@ -1,0 +1,50 @@
+"""Time as an argument: the one place that reads the system's clocks."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What a stage may know of time. Tests pass their own."""
+
+    def now_ns(self) -> int:
+        """Wall-clock time, nanoseconds since 1970-01-01 UTC. May jump either way."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never goes back. For durations and deadlines."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Block this thread for `seconds`."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+SYSTEM_CLOCK = SystemClock()
+
+
+def utc_datetime(now_ns: int) -> datetime:
+    """The aware UTC datetime of a nanosecond timestamp, truncated to microseconds."""
+    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
+
+
+def utc_text(now_ns: int) -> str:
+    """A nanosecond timestamp as fixed-width text, `2025-09-05T10:00:00.123456Z`: text order is time order."""
+    return f"{utc_datetime(now_ns):%Y-%m-%dT%H:%M:%S.%f}Z"

@@ -1,0 +1,141 @@
+"""Every error this package raises.
+
+    TotalizerError
+    ├── ConfigurationError        a setting, option or catalog file is wrong; fix it and start again
+    │   └── CatalogError          names the file, the key and the reason
+    ├── Refused                   a request cannot be taken; carries a Refusal and an HTTP status
+    ├── JournalError              the journal cannot do what was asked
+    │   ├── JournalFull           its quota is reached: try again later, nothing was written
+    │   ├── JournalBusy           another process owns the folder
+    │   └── JournalFailed         the disk refused; nothing was acknowledged
+    ├── StoreUnavailable          PostgreSQL or Redis cannot be reached; try again
+    ├── CatalogChangeRefused      applying the catalog would destroy data
+    └── OperationError            a command cannot go on; the message says what to do
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+
+class TotalizerError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__ or type(self).__name__)
+
+
+class ConfigurationError(TotalizerError):
+    """A setting or option has a value that cannot be used."""
+
+
+class CatalogError(ConfigurationError):
+    """A catalog file cannot be used.
+
+    Args:
+        file: the catalog file's name.
+        key: dotted path of the offending key, for example `event_type.commits.fields.author`.
+        reason: what is wrong, with the value, and what would be right.
+    """
+
+    def __init__(self, file: str, key: str, reason: str) -> None:
+        super().__init__(f"{file}: {key}: {reason}")
+        self.file, self.key, self.reason = file, key, reason
+
+
+class CatalogChangeRefused(TotalizerError):
+    """The catalog asks for a change that would destroy stored data."""
+
+
+class JournalError(TotalizerError):
+    """The journal cannot do what was asked."""
+
+
+class JournalFull(JournalError):
+    """The journal has reached its quota; nothing was written. Try again when the loader has drained it."""
+
+
+class JournalBusy(JournalError):
+    """Another process owns this journal folder."""
+
+
+class JournalFailed(JournalError):
+    """The disk refused a write or a sync; what was being written is not acknowledged."""
+
+
+class StoreUnavailable(TotalizerError):
+    """The database cannot be reached. Try again."""
+
+
+class OperationError(TotalizerError):
+    """The command cannot go on."""
+
+
+class Refusal(Enum):
+    """Why a request or one of its events was not accepted: the closed set told to senders."""
+
+    BAD_JSON = "bad_json"
+    BAD_REQUEST = "bad_request"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    BODY_TOO_LARGE = "body_too_large"
+    BATCH_TOO_LARGE = "batch_too_large"
+    BATCH_EMPTY = "batch_empty"
+    UNKNOWN_EVENT_TYPE = "unknown_event_type"
+    INVALID_EVENT = "invalid_event"
+    INVALID_TIME = "invalid_time"
+    INVALID_QUERY = "invalid_query"
+    JOURNAL_FULL = "journal_full"
+    JOURNAL_FAILED = "journal_failed"
+    DATABASE_UNAVAILABLE = "database_unavailable"
+    INTERNAL = "internal"
+
+
+#: HTTP status of each refusal when it is the answer to a whole request.
+STATUS_OF: dict[Refusal, int] = {
+    Refusal.BAD_JSON: 400,
+    Refusal.BAD_REQUEST: 400,
+    Refusal.UNAUTHENTICATED: 401,
+    Refusal.FORBIDDEN: 403,
+    Refusal.NOT_FOUND: 404,
+    Refusal.METHOD_NOT_ALLOWED: 405,
+    Refusal.UNSUPPORTED_MEDIA_TYPE: 415,
+    Refusal.BODY_TOO_LARGE: 413,
+    Refusal.BATCH_TOO_LARGE: 422,
+    Refusal.BATCH_EMPTY: 422,
+    Refusal.UNKNOWN_EVENT_TYPE: 422,
+    Refusal.INVALID_EVENT: 422,
+    Refusal.INVALID_TIME: 422,
+    Refusal.INVALID_QUERY: 422,
+    Refusal.JOURNAL_FULL: 503,
+    Refusal.JOURNAL_FAILED: 503,
+    Refusal.DATABASE_UNAVAILABLE: 503,
+    Refusal.INTERNAL: 500,
+}
+
+
+class Refused(TotalizerError):
+    """A request that cannot be taken.
+
+    Args:
+        refusal: the reason, from the closed set; it fixes the HTTP status.
+        detail: what was wrong, with the value, and what to do.
+        retry_after_s: seconds to wait before the same request may succeed; only for 429 and 503.
+        extra: further members of the problem document (RFC 9457), for example the per-item answers.
+    """
+
+    def __init__(
+        self, refusal: Refusal, detail: str, *, retry_after_s: int | None = None, **extra: Any
+    ) -> None:
+        super().__init__(detail)
+        self.refusal, self.detail = refusal, detail
+        self.retry_after_s, self.extra = retry_after_s, extra
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the answer."""
+        return STATUS_OF[self.refusal]

@@ -1,0 +1,126 @@
+"""The record that crosses every stage: a batch of admitted events, rendered once for COPY.
+
+The collector validates an event and renders it as one line of PostgreSQL's COPY text format; the journal keeps the
+lines; the loader sorts and copies them. A line begins with three fixed-width columns, so sorting lines as bytes sorts
+them by the primary key and the day, minute and identity of an event are slices:
+
+    organization_id \\t time \\t id \\t …the other columns…\\n
+    0            36    37 64   65 101
+
+COPY text format: https://www.postgresql.org/docs/current/sql-copy.html#SQL-COPY-FILE-FORMATS
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import uuid
+
+import msgspec
+
+#: Column slices of a line.
+ORGANIZATION = slice(0, 36)
+TIME = slice(37, 64)
+DAY = slice(37, 47)
+MINUTE_KEY = slice(0, 53)  # organisation and minute: `…\t2025-09-05T10:07`
+ID = slice(65, 101)
+KEY = slice(0, 101)  # organisation, time and id: the primary key
+
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+
+
+class Section(msgspec.Struct, frozen=True):
+    """The events of one type in a batch that share their columns.
+
+    Attributes:
+        event_type: catalog name of the type.
+        columns: the columns of every line, in order; the first three are organisation, time and id.
+        keyed: True if the sender chose the ids, so a resend must be found by id whatever its time.
+        rows: number of lines.
+        size: bytes of `lines`, newlines included.
+    """
+
+    event_type: str
+    columns: tuple[str, ...]
+    keyed: bool
+    rows: int
+    size: int
+
+
+class BatchHeader(msgspec.Struct, frozen=True):
+    """First line of a journalled batch: who sent it, when, and how the lines below it divide.
+
+    Attributes:
+        organization_id: owner of every event of the batch.
+        received_at: when the collector took the request, UTC text.
+        sections: in the order of their lines.
+    """
+
+    organization_id: str
+    received_at: str
+    sections: tuple[Section, ...]
+
+
+_HEADER_ENCODER = msgspec.json.Encoder()
+_HEADER_DECODER = msgspec.json.Decoder(BatchHeader)
+
+
+def encode_batch(header: BatchHeader, lines: bytes) -> bytes:
+    """A batch as one journal payload: the header as a line of JSON, then the lines of all sections."""
+    return _HEADER_ENCODER.encode(header) + b"\n" + lines
+
+
+def decode_batch(payload: bytes) -> tuple[BatchHeader, list[bytes]]:
+    """The header and each section's block of lines (every line still ends in its newline).
+
+    Raises:
+        ValueError: the payload is not a batch (msgspec.DecodeError is one), or its sizes do not add up.
+    """
+    end = payload.index(b"\n") + 1
+    header = _HEADER_DECODER.decode(payload[:end])
+    blocks = []
+    for section in header.sections:
+        blocks.append(payload[end : end + section.size])
+        end += section.size
+    if end != len(payload):
+        raise ValueError(f"batch of {len(payload)} bytes, its sections end at {end}")
+    return header, blocks
+
+
+def is_canonical_uuid(text: str) -> bool:
+    """True for 36 lower-case hexadecimal characters with hyphens in the usual places (RFC 9562)."""
+    return _CANONICAL_UUID(text) is not None
+
+
+def event_uuid(source: str, event_id: str) -> str:
+    """The stored id of an event whose sender called it `event_id` within `source`.
+
+    A UUID without a source is kept as it is; anything else becomes a UUID version 8 (RFC 9562 §5.8) made of the
+    first 122 bits of BLAKE2b over source, NUL and id. The same pair always gives the same id, so a resend is found.
+    """
+    if not source and is_canonical_uuid(event_id):
+        return event_id
+    digest = hashlib.blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest()
+    number = int.from_bytes(digest, "big")
+    number = number & ~(0xF << 76) | 0x8 << 76
+    number = number & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=number))
+
+
+def new_event_ids(now_ns: int, count: int) -> list[str]:
+    """`count` fresh UUIDs version 7 (RFC 9562 §5.7): time first, so their index grows at one end.
+
+    Args:
+        now_ns: wall-clock time in nanoseconds.
+        count: how many, at least 1. The 74 random bits are drawn once and counted up, so order is kept within a call.
+    """
+    milliseconds = now_ns // 1_000_000
+    head = f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7"
+    # Bit 73 is left clear so that counting up cannot overflow.
+    start = int.from_bytes(os.urandom(10), "big") >> 7
+    ids = []
+    for tail in range(start, start + count):
+        low = tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+        ids.append(f"{head}{tail >> 62:03x}-{low >> 48:04x}-{low & 0xFFFF_FFFF_FFFF:012x}")
+    return ids

@@ -1,0 +1,130 @@
+"""Every setting, read once from the environment, `.env` and secret files.
+
+A wrong value stops the start with a message naming the variable, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from totalizer.errors import ConfigurationError
+from totalizer.window import zone
+
+MIB = 1 << 20
+
+
+def _named(variable: str, description: str, **limits: int) -> Field:  # type: ignore[valid-type]
+    return Field(validation_alias=variable, description=description, **limits)  # type: ignore[call-overload]
+
+
+class Settings(BaseSettings):
+    """The settings of one process. The variable's name is each field's alias."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=False
+    )
+
+    home: Annotated[Path, _named("TOTALIZER_HOME", "Data folder: journal, embedded servers, keys, logs.")] = Path(
+        ".totalizer"
+    )
+    host: Annotated[str, _named("HOST", "Address the API listens on.")] = "127.0.0.1"
+    port: Annotated[int, _named("PORT", "TCP port of the API.", ge=1, le=65535)] = 3000
+    workers: Annotated[int, _named("TOTALIZER_WORKERS", "API processes, each with its own journal.", ge=1, le=64)] = 1
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], _named("LOG_LEVEL", "Least severe level that is logged.")
+    ] = "info"
+
+    database_url: Annotated[
+        str | None,
+        _named("DATABASE_URL", "PostgreSQL to use instead of the embedded one. Its user is used for `migrate` only."),
+    ] = None
+    db_host: Annotated[str | None, _named("DB_HOST", "PostgreSQL host, if DATABASE_URL is not set.")] = None
+    db_port: Annotated[int, _named("DB_PORT", "PostgreSQL port.", ge=1, le=65535)] = 5432
+    db_name: Annotated[str, _named("DB_NAME", "PostgreSQL database.")] = "totalizer"
+    db_user: Annotated[str | None, _named("DB_USER", "PostgreSQL user for `migrate`.")] = None
+    db_password: Annotated[str | None, _named("DB_PASSWORD", "Password of DB_USER.")] = None
+    db_pool_size: Annotated[int, _named("DB_POOL_SIZE", "Database connections of one API process.", ge=1, le=500)] = 20
+    redis_url: Annotated[
+        str | None, _named("REDIS_URL", "Redis-protocol server to use instead of the embedded Valkey.")
+    ] = None
+    secret: Annotated[
+        str | None,
+        _named(
+            "TOTALIZER_SECRET",
+            "Secret from which the database passwords of the service's roles are derived. Made on first start and "
+            "kept in the data folder when not set; machines that share a database must share it.",
+        ),
+    ] = None
+
+    catalog_paths: Annotated[
+        str, _named("TOTALIZER_CATALOG", "Further catalog files or folders, separated by colons.")
+    ] = ""
+    default_time_zone: Annotated[
+        str, _named("TOTALIZER_TIME_ZONE", "IANA time zone of organisations that name none.")
+    ] = "UTC"
+
+    batch_events_max: Annotated[
+        int, _named("MAX_BATCH_SIZE", "Events in one batch request.", ge=1, le=100_000)
+    ] = 1000
+    body_bytes_max: Annotated[
+        int, _named("TOTALIZER_BODY_BYTES_MAX", "Bytes in one request body.", ge=1024, le=256 * MIB)
+    ] = 8 * MIB
+    journal_quota_bytes: Annotated[
+        int,
+        _named(
+            "TOTALIZER_JOURNAL_QUOTA_BYTES",
+            "Disk the journal of one API process may hold while the database is away; then requests get 503.",
+            ge=2 * MIB,
+        ),
+    ] = 4096 * MIB
+    journal_segment_bytes: Annotated[
+        int, _named("TOTALIZER_JOURNAL_SEGMENT_BYTES", "Size of one journal segment.", ge=MIB, le=1024 * MIB)
+    ] = 64 * MIB
+    load_rows_max: Annotated[
+        int, _named("TOTALIZER_LOAD_ROWS_MAX", "Rows the loader stores in one transaction.", ge=1, le=1_000_000)
+    ] = 20_000
+    refresh_interval_ms: Annotated[
+        int, _named("TOTALIZER_REFRESH_INTERVAL_MS", "Pause between two looks for dirty buckets.", ge=10, le=3_600_000)
+    ] = 500
+    key_cache_ms: Annotated[
+        int, _named("TOTALIZER_KEY_CACHE_MS", "Longest time a revoked API key may still be accepted.", ge=0, le=60_000)
+    ] = 2000
+
+    @field_validator("default_time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        return zone(name).key
+
+    def database_configured(self) -> bool:
+        """True if an own PostgreSQL was named, so that no embedded one is started."""
+        return self.database_url is not None or self.db_host is not None
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process.
+
+    Args:
+        overrides: values by variable name (`PORT=4000`), stronger than the environment.
+
+    Raises:
+        ConfigurationError: naming every variable with a value that cannot be used.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, item['loc']))}={_shown(item)}: {item['msg']}" for item in error.errors()
+        ]
+        raise ConfigurationError("; ".join(problems)) from None
+
+
+_SECRET_VARIABLES = {"DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET"}
+
+
+def _shown(item: object) -> str:
+    location, value = item["loc"], item["input"]  # type: ignore[index]
+    return "…" if _SECRET_VARIABLES.intersection(map(str, location)) else repr(value)

@@ -1,0 +1,63 @@
+"""Windows of time: the base bucket, the grains above it, and local days that stay right across clock changes."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from enum import Enum
+from zoneinfo import ZoneInfo
+
+#: Every zone's offset is a multiple of 15 minutes, so buckets of that length divide the days of every zone.
+BASE_MINUTES = 15
+BASE = timedelta(minutes=BASE_MINUTES)
+
+
+class Grain(Enum):
+    """A length of window that can be asked for. The value is what a query writes."""
+
+    BASE = "15m"
+    HOUR = "1h"
+    DAY = "1d"
+    WEEK = "1w"
+    MONTH = "1mo"
+
+    @property
+    def unit(self) -> str:
+        """The field name PostgreSQL's date_trunc takes; the base has none."""
+        return {"1h": "hour", "1d": "day", "1w": "week", "1mo": "month"}[self.value]
+
+    @property
+    def calendar(self) -> bool:
+        """True if the window's edges depend on the calendar of a time zone's days."""
+        return self in (Grain.DAY, Grain.WEEK, Grain.MONTH)
+
+
+def zone(name: str) -> ZoneInfo:
+    """The IANA time zone called `name`.
+
+    Raises:
+        ValueError: there is no such zone.
+    """
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError, caught below
+        raise ValueError(f"unknown time zone {name!r}; use an IANA name such as 'Europe/Berlin'") from error
+    except KeyError:
+        raise ValueError(f"unknown time zone {name!r}; use an IANA name such as 'Europe/Berlin'") from None
+
+
+def base_bucket(moment: datetime) -> datetime:
+    """Start of the 15-minute UTC bucket that holds `moment` (aware)."""
+    moment = moment.astimezone(UTC)
+    return moment.replace(minute=moment.minute // BASE_MINUTES * BASE_MINUTES, second=0, microsecond=0)
+
+
+def base_bucket_text(minute: str) -> str:
+    """The base bucket of a UTC minute, both as text: `2025-09-05T10:07` → `2025-09-05T10:00Z`."""
+    return f"{minute[:14]}{int(minute[14:16]) // BASE_MINUTES * BASE_MINUTES:02d}Z"
+
+
+def day_bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """First moment of the local day and of the next, in UTC; 23, 24 or 25 hours apart (or, rarely, others)."""
+    start = datetime.combine(day, time.min, zone).astimezone(UTC)
+    end = datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC)
+    return start, end
