@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -47,4 +48,10 @@ def utc_datetime(now_ns: int) -> datetime:
 
 def utc_text(now_ns: int) -> str:
     """A nanosecond timestamp as fixed-width text, `2025-09-05T10:00:00.123456Z`: text order is time order."""
-    return f"{utc_datetime(now_ns):%Y-%m-%dT%H:%M:%S.%f}Z"
+    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
+    return f"{_second_text(seconds)}.{nanoseconds // 1000:06d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

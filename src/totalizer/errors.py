@@ -1,16 +1,16 @@
 """Every error this package raises.
 
-    TotalizerError
-    ├── ConfigurationError        a setting, option or catalog file is wrong; fix it and start again
-    │   └── CatalogError          names the file, the key and the reason
-    ├── Refused                   a request cannot be taken; carries a Refusal and an HTTP status
-    ├── JournalError              the journal cannot do what was asked
-    │   ├── JournalFull           its quota is reached: try again later, nothing was written
-    │   ├── JournalBusy           another process owns the folder
-    │   └── JournalFailed         the disk refused; nothing was acknowledged
-    ├── StoreUnavailable          PostgreSQL or Redis cannot be reached; try again
-    ├── CatalogChangeRefused      applying the catalog would destroy data
-    └── OperationError            a command cannot go on; the message says what to do
+TotalizerError
+├── ConfigurationError        a setting, option or catalog file is wrong; fix it and start again
+│   └── CatalogError          names the file, the key and the reason
+├── Refused                   a request cannot be taken; carries a Refusal and an HTTP status
+├── JournalError              the journal cannot do what was asked
+│   ├── JournalFull           its quota is reached: try again later, nothing was written
+│   ├── JournalBusy           another process owns the folder
+│   └── JournalFailed         the disk refused; nothing was acknowledged
+├── StoreUnavailable          PostgreSQL or Redis cannot be reached; try again
+├── CatalogChangeRefused      applying the catalog would destroy data
+└── OperationError            a command cannot go on; the message says what to do
 """
 
 from __future__ import annotations
@@ -128,9 +128,7 @@ class Refused(TotalizerError):
         extra: further members of the problem document (RFC 9457), for example the per-item answers.
     """
 
-    def __init__(
-        self, refusal: Refusal, detail: str, *, retry_after_s: int | None = None, **extra: Any
-    ) -> None:
+    def __init__(self, refusal: Refusal, detail: str, *, retry_after_s: int | None = None, **extra: Any) -> None:
         super().__init__(detail)
         self.refusal, self.detail = refusal, detail
         self.retry_after_s, self.extra = retry_after_s, extra

@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Iterator
 
 import msgspec
 
@@ -96,11 +97,13 @@ def is_canonical_uuid(text: str) -> bool:
 def event_uuid(source: str, event_id: str) -> str:
     """The stored id of an event whose sender called it `event_id` within `source`.
 
-    A UUID without a source is kept as it is; anything else becomes a UUID version 8 (RFC 9562 §5.8) made of the
+    A UUID without a source is kept, in lower case; anything else becomes a UUID version 8 (RFC 9562 §5.8) made of the
     first 122 bits of BLAKE2b over source, NUL and id. The same pair always gives the same id, so a resend is found.
     """
-    if not source and is_canonical_uuid(event_id):
-        return event_id
+    if not source and len(event_id) == 36:
+        lowered = event_id.lower()
+        if _CANONICAL_UUID(lowered):
+            return lowered
     digest = hashlib.blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest()
     number = int.from_bytes(digest, "big")
     number = number & ~(0xF << 76) | 0x8 << 76
@@ -108,19 +111,18 @@ def event_uuid(source: str, event_id: str) -> str:
     return str(uuid.UUID(int=number))
 
 
-def new_event_ids(now_ns: int, count: int) -> list[str]:
-    """`count` fresh UUIDs version 7 (RFC 9562 §5.7): time first, so their index grows at one end.
+def new_event_ids(now_ns: int) -> Iterator[str]:
+    """Fresh UUIDs version 7 (RFC 9562 §5.7) without end: time first, so that their index grows at one end.
 
     Args:
-        now_ns: wall-clock time in nanoseconds.
-        count: how many, at least 1. The 74 random bits are drawn once and counted up, so order is kept within a call.
+        now_ns: wall-clock time in nanoseconds. The 74 random bits are drawn once, at the first id, and counted up,
+            so order is kept within a call.
     """
     milliseconds = now_ns // 1_000_000
     head = f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7"
     # Bit 73 is left clear so that counting up cannot overflow.
-    start = int.from_bytes(os.urandom(10), "big") >> 7
-    ids = []
-    for tail in range(start, start + count):
+    tail = int.from_bytes(os.urandom(10), "big") >> 7
+    while True:
         low = tail & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-        ids.append(f"{head}{tail >> 62:03x}-{low >> 48:04x}-{low & 0xFFFF_FFFF_FFFF:012x}")
-    return ids
+        yield f"{head}{tail >> 62:03x}-{low >> 48:04x}-{low & 0xFFFF_FFFF_FFFF:012x}"
+        tail += 1

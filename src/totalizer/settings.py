@@ -5,8 +5,9 @@ A wrong value stops the start with a message naming the variable, the value and 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,8 +18,8 @@ from totalizer.window import zone
 MIB = 1 << 20
 
 
-def _named(variable: str, description: str, **limits: int) -> Field:  # type: ignore[valid-type]
-    return Field(validation_alias=variable, description=description, **limits)  # type: ignore[call-overload]
+def _named(variable: str, description: str, **limits: Any) -> Any:
+    return Field(validation_alias=variable, description=description, **limits)
 
 
 class Settings(BaseSettings):
@@ -35,12 +36,16 @@ class Settings(BaseSettings):
     port: Annotated[int, _named("PORT", "TCP port of the API.", ge=1, le=65535)] = 3000
     workers: Annotated[int, _named("TOTALIZER_WORKERS", "API processes, each with its own journal.", ge=1, le=64)] = 1
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], _named("LOG_LEVEL", "Least severe level that is logged.")
+        Literal["debug", "info", "warning", "error"],
+        _named("LOG_LEVEL", "Least severe level that is logged."),
     ] = "info"
 
     database_url: Annotated[
         str | None,
-        _named("DATABASE_URL", "PostgreSQL to use instead of the embedded one. Its user is used for `migrate` only."),
+        _named(
+            "DATABASE_URL",
+            "PostgreSQL to use instead of the embedded one. Its user is used for `migrate` only.",
+        ),
     ] = None
     db_host: Annotated[str | None, _named("DB_HOST", "PostgreSQL host, if DATABASE_URL is not set.")] = None
     db_port: Annotated[int, _named("DB_PORT", "PostgreSQL port.", ge=1, le=65535)] = 5432
@@ -67,9 +72,7 @@ class Settings(BaseSettings):
         str, _named("TOTALIZER_TIME_ZONE", "IANA time zone of organisations that name none.")
     ] = "UTC"
 
-    batch_events_max: Annotated[
-        int, _named("MAX_BATCH_SIZE", "Events in one batch request.", ge=1, le=100_000)
-    ] = 1000
+    batch_events_max: Annotated[int, _named("MAX_BATCH_SIZE", "Events in one batch request.", ge=1, le=100_000)] = 1000
     body_bytes_max: Annotated[
         int, _named("TOTALIZER_BODY_BYTES_MAX", "Bytes in one request body.", ge=1024, le=256 * MIB)
     ] = 8 * MIB
@@ -85,13 +88,16 @@ class Settings(BaseSettings):
         int, _named("TOTALIZER_JOURNAL_SEGMENT_BYTES", "Size of one journal segment.", ge=MIB, le=1024 * MIB)
     ] = 64 * MIB
     load_rows_max: Annotated[
-        int, _named("TOTALIZER_LOAD_ROWS_MAX", "Rows the loader stores in one transaction.", ge=1, le=1_000_000)
+        int,
+        _named("TOTALIZER_LOAD_ROWS_MAX", "Rows the loader stores in one transaction.", ge=1, le=1_000_000),
     ] = 20_000
     refresh_interval_ms: Annotated[
-        int, _named("TOTALIZER_REFRESH_INTERVAL_MS", "Pause between two looks for dirty buckets.", ge=10, le=3_600_000)
+        int,
+        _named("TOTALIZER_REFRESH_INTERVAL_MS", "Pause between two looks for dirty buckets.", ge=10, le=3_600_000),
     ] = 500
     key_cache_ms: Annotated[
-        int, _named("TOTALIZER_KEY_CACHE_MS", "Longest time a revoked API key may still be accepted.", ge=0, le=60_000)
+        int,
+        _named("TOTALIZER_KEY_CACHE_MS", "Longest time a revoked API key may still be accepted.", ge=0, le=60_000),
     ] = 2000
 
     @field_validator("default_time_zone")
@@ -116,10 +122,17 @@ def load_settings(**overrides: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, item['loc']))}={_shown(item)}: {item['msg']}" for item in error.errors()
-        ]
+        problems = [f"{'.'.join(map(str, item['loc']))}={_shown(item)}: {item['msg']}" for item in error.errors()]
         raise ConfigurationError("; ".join(problems)) from None
+
+
+def hand_down(settings: Settings) -> None:
+    """Put what may have come from the command line into the environment, for child processes to read."""
+    os.environ["TOTALIZER_HOME"] = str(settings.home.expanduser().resolve())
+    if settings.database_url is not None:
+        os.environ["DATABASE_URL"] = settings.database_url
+    if settings.redis_url is not None:
+        os.environ["REDIS_URL"] = settings.redis_url
 
 
 _SECRET_VARIABLES = {"DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET"}

@@ -18,9 +18,7 @@ def configure_logging(level: str, component: str) -> None:
         level: debug, info, warning or error.
         component: the process' part (`api`, `loader`, …), on every line.
     """
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
+    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

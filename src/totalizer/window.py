@@ -56,8 +56,16 @@ def base_bucket_text(minute: str) -> str:
     return f"{minute[:14]}{int(minute[14:16]) // BASE_MINUTES * BASE_MINUTES:02d}Z"
 
 
-def day_bounds(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """First moment of the local day and of the next, in UTC; 23, 24 or 25 hours apart (or, rarely, others)."""
-    start = datetime.combine(day, time.min, zone).astimezone(UTC)
-    end = datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC)
-    return start, end
+def day_start(day: date, zone: ZoneInfo) -> datetime:
+    """The moment a local day begins, in UTC, as PostgreSQL's `day::timestamp AT TIME ZONE zone` has it.
+
+    Where midnight happens twice it is the later one, where it is skipped the moment the clock jumps over it.
+    """
+    midnight = datetime.combine(day, time.min, zone)
+    return max(midnight.astimezone(UTC), midnight.replace(fold=1).astimezone(UTC))
+
+
+def ceil_base(moment: datetime) -> datetime:
+    """The first base bucket's start that is not before `moment`."""
+    start = base_bucket(moment)
+    return start if start == moment else start + BASE

@@ -27,6 +27,8 @@ _TAKEN_ROUTES = {
 #: The most characters of one text field; PostgreSQL index rows and COPY lines stay small.
 TEXT_LENGTH_MAX = 65_536
 INTEGER_LIMIT = 2**63
+#: Bytes of a rollup's text dimensions; a PostgreSQL index row holds 2704.
+KEY_BYTES_MAX = 2400
 
 
 class _At:
@@ -119,7 +121,12 @@ def parse_catalog(texts: Iterable[tuple[str, str]]) -> Catalog:
         at.table(document, {"event_type", "rollup"})
         for name, table in at.below("event_type").table(document.get("event_type", {})).items():
             here = at.below("event_type", name)
-            _add(event_types, name, _event_type(here, name, here.table(table, _EVENT_TYPE_KEYS), event_types), here)
+            _add(
+                event_types,
+                name,
+                _event_type(here, name, here.table(table, _EVENT_TYPE_KEYS), event_types),
+                here,
+            )
         for name, table in at.below("rollup").table(document.get("rollup", {})).items():
             here = at.below("rollup", name)
             _add(rollups, name, _rollup(here, name, here.table(table, _ROLLUP_KEYS), event_types), here)
@@ -235,6 +242,7 @@ def _rollup(at: _At, name: str, table: dict[str, Any], event_types: dict[str, Ev
         field = event_type.field(dimension)
         if field is None or not field.type.groupable:
             raise at.below("dimensions").wrong(f"{dimension!r} is no field of {type_name} that can be grouped by")
+    _fit_an_index(at.below("dimensions"), [field for field in event_type.fields if field.name in dimensions])
     declared = at.below("measures").table(at.get(table, "measures", dict))
     measures = tuple(_measure(at.below("measures", key), key, value, event_type) for key, value in declared.items())
     if not measures:
@@ -243,6 +251,14 @@ def _rollup(at: _At, name: str, table: dict[str, Any], event_types: dict[str, Ev
         if measure.name in dimensions or measure.name in ("organization_id", "bucket", "day"):
             raise at.below("measures", measure.name).wrong("this name is taken by a column of the rollup")
     return Rollup(name, at.get(table, "title", str, name), type_name, dimensions, measures, at.file)
+
+
+def _fit_an_index(at: _At, fields: list[Field]) -> None:
+    """A rollup's key is one index row: texts too long for it would stop the rollup, so they are refused here."""
+    worst = sum(4 * (max(map(len, field.values)) if field.values else field.length_max)
+                for field in fields if field.type is FieldType.TEXT)  # fmt: skip
+    if worst > KEY_BYTES_MAX:
+        raise at.wrong(f"its texts can take {worst} bytes, more than {KEY_BYTES_MAX}; lower the length_max of some")
 
 
 def _measure(at: _At, name: str, value: Any, event_type: EventType) -> Measure:

@@ -1,0 +1,191 @@
+"""The composition root: from settings to the parts, put together."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from totalizer.catalog import Catalog, load_catalog
+from totalizer.clock import SYSTEM_CLOCK
+from totalizer.errors import OperationError
+from totalizer.settings import Settings, hand_down, load_settings
+from totalizer.store.connect import connect
+from totalizer.store.roles import Role, password_for, role_dsn
+from totalizer.telemetry import configure_logging, logger
+
+if TYPE_CHECKING:
+    # Each process imports its own parts only: the loader needs no web framework, the API no Alembic.
+    from totalizer.store.plan import Plan
+    from totalizer.web.front import Front
+
+#: Seconds a request may take to finish when the API is asked to stop.
+STOP_TIMEOUT_S = 10
+#: Connections waiting to be accepted.
+BACKLOG = 2048
+ADMINISTRATOR = "postgres"
+
+
+def catalog_for(settings: Settings) -> Catalog:
+    """The shipped catalogs and those the settings name."""
+    return load_catalog(Path(path).expanduser() for path in settings.catalog_paths.split(":") if path)
+
+
+def spool_of(settings: Settings) -> Path:
+    """The folder of journal folders."""
+    return settings.home.expanduser().resolve() / "journal"
+
+
+def secret_of(settings: Settings) -> str:
+    """The installation's secret: TOTALIZER_SECRET, or the one kept in the data folder.
+
+    Raises:
+        OperationError: there is none.
+    """
+    if settings.secret is not None:
+        return settings.secret
+    path = settings.home.expanduser().resolve() / "secret"
+    try:
+        return path.read_text("utf-8").strip()
+    except OSError as error:
+        raise OperationError(f"no secret: set TOTALIZER_SECRET, or let `totalizer up` make {path} ({error})") from None
+
+
+def database_url(settings: Settings) -> str:
+    """The database the settings name.
+
+    Raises:
+        OperationError: they name none.
+    """
+    if settings.database_url is not None:
+        return settings.database_url
+    if settings.db_host is None:
+        raise OperationError("no database: start one with `totalizer up`, or set DATABASE_URL")
+    parts = {"user": settings.db_user, "password": settings.db_password}
+    return make_conninfo(
+        host=settings.db_host, port=settings.db_port, dbname=settings.db_name,
+        **{name: value for name, value in parts.items() if value},
+    )  # fmt: skip
+
+
+def dsn_of(settings: Settings, role: Role) -> str:
+    """The connection string of one of the service's roles."""
+    return role_dsn(database_url(settings), role, secret_of(settings))
+
+
+@contextmanager
+def administrator_connection(settings: Settings | None = None) -> Iterator[Connection[Any]]:
+    """A connection that may create roles: the URL's own user, or the embedded server's administrator.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached.
+    """
+    settings = settings or load_settings()
+    url = database_url(settings)
+    if not conninfo_to_dict(url).get("user"):
+        url = make_conninfo(url, user=ADMINISTRATOR, password=password_for(secret_of(settings), ADMINISTRATOR))
+    with connect(url, autocommit=True) as connection:
+        yield connection
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Bring the database to the present; returns what was done, a line each."""
+    from totalizer.store.migrate import migrate as migrate_database
+
+    with administrator_connection(settings) as connection:
+        return migrate_database(connection, catalog_for(settings), secret_of(settings))
+
+
+def plan(settings: Settings) -> Plan:
+    """What applying the catalog would do."""
+    from totalizer.store.plan import plan_catalog
+
+    with administrator_connection(settings) as connection:
+        return plan_catalog(connection, catalog_for(settings))
+
+
+def apply(settings: Settings) -> list[str]:
+    """Apply the catalog; returns what was done, a line each.
+
+    Raises:
+        CatalogChangeRefused: it would destroy stored data.
+    """
+    from totalizer.store.plan import apply_plan, plan_catalog
+
+    with administrator_connection(settings) as connection:
+        return apply_plan(connection, plan_catalog(connection, catalog_for(settings)))
+
+
+def run_loader(settings: Settings) -> None:
+    """Drain the journals of this machine until SIGTERM or SIGINT."""
+    from totalizer.load import Loader
+
+    loader = Loader(dsn_of(settings, Role.WRITER), spool_of(settings), rows_max=settings.load_rows_max)
+    until_stopped(loader.run)
+
+
+def until_stopped(run: Callable[[Event], None]) -> None:
+    """Call `run` with an event that SIGTERM and SIGINT set."""
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(stop)
+
+
+def run_api(settings: Settings) -> None:
+    """Serve HTTP until SIGTERM or SIGINT.
+
+    The server's worker processes read the settings again, from the environment they inherit.
+    """
+    from granian import Granian
+    from granian.constants import Interfaces
+    from granian.log import LogLevels
+
+    hand_down(settings)
+    catalog_for(settings)  # a wrong catalog stops the start here, with its message, and not in every worker
+    Granian(
+        "totalizer.app:create_front", factory=True, interface=Interfaces.RSGI, address=settings.host,
+        port=settings.port, workers=settings.workers, backlog=BACKLOG, respawn_failed_workers=True,
+        workers_kill_timeout=STOP_TIMEOUT_S, log_level=LogLevels.warning,
+    ).serve()  # fmt: skip
+
+
+def create_front() -> Front:
+    """The RSGI application of one API process. Called by the server."""
+    from psycopg_pool import AsyncConnectionPool
+
+    from totalizer.collect import Collector
+    from totalizer.journal import claim
+    from totalizer.query.completeness import LocalJournals
+    from totalizer.query.run import QueryService, configure_reader
+    from totalizer.web.api import Services, create_api
+    from totalizer.web.asgi_bridge import AsgiBridge
+    from totalizer.web.front import Front
+    from totalizer.web.identity import Authenticator
+    from totalizer.web.ingest import Ingest, JournalWaiters
+
+    settings = load_settings()
+    configure_logging(settings.log_level, "api")
+    catalog = catalog_for(settings)
+    waiters = JournalWaiters()
+    journal = claim(
+        spool_of(settings), "api", segment_bytes=settings.journal_segment_bytes,
+        quota_bytes=settings.journal_quota_bytes, on_commit=waiters.on_commit,
+    )  # fmt: skip
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        dsn_of(settings, Role.APP), min_size=1, max_size=settings.db_pool_size, open=False, timeout=5,
+        configure=configure_reader, kwargs={"options": "-c timezone=UTC"}, name="app",
+    )  # fmt: skip
+    authenticator = Authenticator(pool, SYSTEM_CLOCK, cache_s=settings.key_cache_ms / 1000)
+    collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
+    queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
+    api = create_api(Services(authenticator, queries, pool, catalog), on_shutdown=journal.close)
+    ingest = Ingest(authenticator, collector, journal, body_bytes_max=settings.body_bytes_max)
+    logger().info("api ready", journal=journal.id)
+    return Front(ingest, AsgiBridge(api, settings.body_bytes_max), api.lifespan(), waiters.attach)

@@ -1,0 +1,270 @@
+"""Admitting a request: the order of work from body to journal payload, and the answer to every event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from totalizer.catalog import Catalog, EventType
+from totalizer.clock import Clock, utc_text
+from totalizer.collect.render import Renderer, Stamps, renderer
+from totalizer.collect.times import FUTURE_TOLERANCE, canonical_time
+from totalizer.collect.validator import batch_struct, event_struct, explain
+from totalizer.errors import Refusal, Refused
+from totalizer.event import BatchHeader, Section, encode_batch, new_event_ids
+
+_RAW_EVENT = msgspec.json.Decoder(msgspec.Raw)
+_RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_RAW_BATCH = msgspec.json.Decoder(dict[str, msgspec.Raw])
+#: Nanoseconds of FUTURE_TOLERANCE.
+_TOLERANCE_NS = int(FUTURE_TOLERANCE.total_seconds()) * 1_000_000_000
+#: What decoding hostile bytes can raise, besides MsgspecError.
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class Item(msgspec.Struct, frozen=True, order=True):
+    """The answer to one event that was not accepted."""
+
+    event_type: str
+    index: int
+    status: str
+    code: str
+    message: str
+
+
+class Admission:
+    """One request on its way through the steps.
+
+    Attributes:
+        organization_id: whose events they are.
+        body: the request's bytes.
+        received_ns: when it came in, nanoseconds since 1970.
+        events: what was decoded: (event type, [(index in the request, event)]).
+        items: answers to the events that are not accepted.
+        payload: for the journal; empty if no event is accepted.
+        accepted: how many events are in the payload.
+    """
+
+    def __init__(self, organization_id: str, body: bytes, received_ns: int) -> None:
+        self.organization_id, self.body, self.received_ns = organization_id, body, received_ns
+        self.received_at = utc_text(received_ns)
+        self.default_time = self.received_at
+        self.events: list[tuple[TypeTools, list[Any], list[int] | None]] = []
+        self.items: list[Item] = []
+        self.sections: list[Section] = []
+        self.lines: list[str] = []
+        self.accepted = 0
+        self.payload = b""
+        self.event_id: str | None = None
+
+    def reject(self, event_type: str, index: int, refusal: Refusal, message: str) -> None:
+        """Note that one event is not accepted, and why."""
+        self.items.append(Item(event_type, index, "rejected", refusal.value, message))
+
+
+class TypeTools(NamedTuple):
+    """What the collector keeps for one event type."""
+
+    event_type: EventType
+    decoder: msgspec.json.Decoder[Any]
+    list_decoder: msgspec.json.Decoder[Any]
+    plain: Renderer
+    escaping: Renderer
+
+
+def _tools(event_type: EventType, struct: type[msgspec.Struct]) -> TypeTools:
+    return TypeTools(
+        event_type, msgspec.json.Decoder(struct), msgspec.json.Decoder(list[struct]),  # type: ignore[valid-type]
+        renderer(event_type, escaping=False), renderer(event_type, escaping=True),
+    )  # fmt: skip
+
+
+class Collector:
+    """Turns request bodies into journal payloads. Holds no state between requests; used from one thread.
+
+    Args:
+        catalog: the event types to take.
+        clock: for the time of receipt.
+        batch_events_max: events in one batch request.
+    """
+
+    def __init__(self, catalog: Catalog, clock: Clock, *, batch_events_max: int) -> None:
+        structs = {name: event_struct(event_type) for name, event_type in catalog.event_types.items()}
+        self._types = {name: _tools(catalog.event_types[name], struct) for name, struct in structs.items()}
+        self._by_route = {tools.event_type.route: tools for tools in self._types.values()}
+        self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_struct(catalog, structs))
+        self._clock, self.batch_events_max = clock, batch_events_max
+
+    def routes(self) -> list[str]:
+        """Path segments below /api/metrics/ that take single events."""
+        return list(self._by_route)
+
+    def admit_one(self, organization_id: str, route: str, body: bytes) -> Admission:
+        """Admit a body that is one event.
+
+        Args:
+            organization_id: whose it is.
+            route: one of `routes()`.
+            body: JSON.
+
+        Raises:
+            Refused: it is not accepted.
+        """
+        admission = Admission(organization_id, body, self._clock.now_ns())
+        tools = self._by_route[route]
+        try:
+            event = tools.decoder.decode(body)
+        except msgspec.ValidationError as error:
+            raise Refused(Refusal.INVALID_EVENT, explain(error, body)) from None
+        except _UNDECODABLE as error:
+            raise bad_json(error) from None
+        admission.events.append((tools, [event], None))
+        self._finish(admission)
+        if admission.items:
+            item = admission.items[0]
+            raise Refused(Refusal(item.code), item.message)
+        admission.event_id = admission.lines[0][65:101]
+        return admission
+
+    def admit_batch(self, organization_id: str, body: bytes) -> Admission:
+        """Admit a body that is a batch: an object with a list of events under each type's name.
+
+        Args:
+            organization_id: whose events they are.
+            body: JSON.
+
+        Raises:
+            Refused: the batch as a whole cannot be taken, or none of its events can; the answers are in `extra`.
+        """
+        admission = Admission(organization_id, body, self._clock.now_ns())
+        for step in self.steps():
+            step(admission)
+        if admission.items:
+            admission.items.sort()
+        if not admission.accepted:
+            self._refuse_wholly(admission)
+        return admission
+
+    def steps(self) -> tuple[Callable[[Admission], None], ...]:
+        """The order of work on a batch."""
+        return (self._decode, self._check_size, self._finish)
+
+    def _decode(self, admission: Admission) -> None:
+        """Decode all at once; if anything is wrong, once more event by event, to keep the good ones."""
+        try:
+            batch = self._batch.decode(admission.body)
+        except msgspec.ValidationError:
+            self._decode_each(admission)
+            return
+        except _UNDECODABLE as error:
+            raise bad_json(error) from None
+        self._set_default_time(admission, batch.timestamp)
+        for name, tools in self._types.items():
+            events = getattr(batch, name)
+            if events:
+                admission.events.append((tools, events, None))
+
+    def _decode_each(self, admission: Admission) -> None:
+        try:
+            batch = _RAW_BATCH.decode(admission.body)
+        except msgspec.ValidationError as error:
+            raise Refused(Refusal.BAD_REQUEST, f"a batch is an object of lists of events: {error}") from None
+        timestamp = msgspec.json.decode(batch.pop("timestamp", b"null"))
+        if timestamp is not None and not isinstance(timestamp, str | int):
+            raise Refused(Refusal.INVALID_TIME, f"timestamp: {timestamp!r} is not a time")
+        self._set_default_time(admission, timestamp)
+        raw_events: dict[str, list[msgspec.Raw]] = {}
+        for name, raw in batch.items():
+            try:
+                raw_events[name] = _RAW_EVENTS.decode(raw)
+            except msgspec.ValidationError:
+                raise Refused(Refusal.BAD_REQUEST, f"{name}: must be a list of events") from None
+        self._refuse_too_many(sum(map(len, raw_events.values())))
+        for name, events in raw_events.items():
+            self._decode_list(admission, name, events)
+
+    def _decode_list(self, admission: Admission, name: str, raw_events: list[msgspec.Raw]) -> None:
+        tools = self._types.get(name)
+        good: list[Any] = []
+        indexes: list[int] = []
+        for index, raw in enumerate(raw_events):
+            if tools is None:
+                known = ", ".join(self._types)
+                admission.reject(name, index, Refusal.UNKNOWN_EVENT_TYPE, f"{name!r} is none of {known}")
+                continue
+            try:
+                good.append(tools.decoder.decode(raw))
+                indexes.append(index)
+            except msgspec.ValidationError as error:
+                admission.reject(name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw)))
+        if tools is not None and good:
+            admission.events.append((tools, good, indexes))
+
+    def _set_default_time(self, admission: Admission, timestamp: str | int | None) -> None:
+        if timestamp is None:
+            return
+        try:
+            admission.default_time = canonical_time(timestamp, utc_text(admission.received_ns + _TOLERANCE_NS))
+        except ValueError as error:
+            raise Refused(Refusal.INVALID_TIME, f"timestamp: {error}") from None
+
+    def _check_size(self, admission: Admission) -> None:
+        self._refuse_too_many(sum(len(events) for _, events, _ in admission.events))
+
+    def _refuse_too_many(self, count: int) -> None:
+        if count > self.batch_events_max:
+            raise Refused(Refusal.BATCH_TOO_LARGE, f"{count} events in one batch; send at most {self.batch_events_max}")
+
+    def _finish(self, admission: Admission) -> None:
+        """Stamp and render the decoded events, and put the journal payload together."""
+        escaping = b"\\" in admission.body
+        latest = utc_text(admission.received_ns + _TOLERANCE_NS)
+        for tools, events, indexes in admission.events:
+            fresh = new_event_ids(admission.received_ns)
+            stamps = Stamps(admission.organization_id, admission.received_at, admission.default_time, latest, fresh)
+            name = tools.event_type.name
+
+            def reject(
+                index: int,
+                field: str,
+                reason: str,
+                name: str = name,
+                indexes: list[int] | None = indexes,
+                time: str = tools.event_type.time_wire,
+            ) -> None:
+                refusal = Refusal.INVALID_TIME if field == time else Refusal.INVALID_EVENT
+                admission.reject(name, index if indexes is None else indexes[index], refusal, f"{field}: {reason}")
+
+            render = tools.escaping if escaping else tools.plain
+            keyed, unkeyed = render(events, stamps, reject)
+            self._add_section(admission, tools.event_type, keyed, keyed_ids=True)
+            self._add_section(admission, tools.event_type, unkeyed, keyed_ids=False)
+        if admission.accepted:
+            header = BatchHeader(admission.organization_id, admission.received_at, tuple(admission.sections))
+            admission.payload = encode_batch(header, "".join(admission.lines).encode())
+
+    def _add_section(self, admission: Admission, event_type: EventType, lines: list[str], *, keyed_ids: bool) -> None:
+        if not lines:
+            return
+        block = "".join(lines)
+        size = len(block) if block.isascii() else len(block.encode())
+        admission.sections.append(Section(event_type.name, event_type.columns, keyed_ids, len(lines), size))
+        admission.lines.append(block)
+        admission.accepted += len(lines)
+
+    def _refuse_wholly(self, admission: Admission) -> None:
+        if not admission.items:
+            raise Refused(Refusal.BATCH_EMPTY, "the batch holds no event")
+        items = msgspec.to_builtins(admission.items)
+        raise Refused(
+            Refusal.INVALID_EVENT, f"none of the {len(items)} events can be accepted; the first: "
+            f"{admission.items[0].message}", accepted=0, rejected=len(items), items=items,
+        )  # fmt: skip
+
+
+def bad_json(error: Exception) -> Refused:
+    """The refusal of a body that is not JSON, or not UTF-8, or nested without end."""
+    reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+    return Refused(Refusal.BAD_JSON, f"the body is not valid JSON: {reason}")

@@ -1,0 +1,84 @@
+"""When an event happened, as senders write it and as it is stored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+#: Before this, a time is taken for a mistake.
+EARLIEST = "1970-01-01T00:00:00.000000Z"
+#: How far a sender's clock may be ahead of ours.
+FUTURE_TOLERANCE = timedelta(minutes=5)
+#: A whole number below this, read as milliseconds, is before 1973: it is far likelier to be seconds.
+MILLISECONDS_MIN = 100_000_000_000
+MILLISECONDS_MAX = 253_402_300_799_999  # the end of the year 9999
+
+_SECONDS = frozenset(f"{second:02d}" for second in range(60))
+_MILLISECONDS = frozenset(f"{millisecond:03d}" for millisecond in range(1000))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def canonical_time(value: str | int, latest: str) -> str:
+    """A sent time as fixed-width UTC text, `2025-09-05T10:00:00.123456Z`.
+
+    Args:
+        value: RFC 3339 text with a zone (digits beyond the microsecond are cut), or whole milliseconds since 1970.
+        latest: the latest time that is believed, in the same form as the result.
+
+    Raises:
+        ValueError: it is no such time, or lies outside what is believed; the message says which.
+    """
+    text = _from_milliseconds(value) if isinstance(value, int) else _usual_spelling(value) or _from_text(value)
+    if not EARLIEST <= text <= latest:
+        raise ValueError(f"{value!r} is {'before 1970' if text < EARLIEST else 'in the future'}; check the clock")
+    return text
+
+
+def _usual_spelling(value: str) -> str | None:
+    """`2025-09-05T10:00:00Z`, with or without milliseconds or microseconds, completed; None for anything else.
+
+    Nearly every time sent is spelt so, and many share their minute: it is checked once.
+    """
+    if value[17:19] not in _SECONDS or value[-1] != "Z" or not _is_minute(value[:17]):
+        return None
+    length = len(value)
+    if length == 24 and value[19] == "." and value[20:23] in _MILLISECONDS:
+        return f"{value[:23]}000Z"
+    if length == 20:
+        return f"{value[:19]}.000000Z"
+    if length == 27 and value[19] == "." and value[20:23] in _MILLISECONDS and value[23:26] in _MILLISECONDS:
+        return value
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _is_minute(text: str) -> bool:
+    """True for a valid `2025-09-05T10:00:`."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:").strftime("%Y-%m-%dT%H:%M:") == text
+    except ValueError:
+        return False
+
+
+def _from_text(value: str) -> str:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an RFC 3339 time such as 2025-09-05T10:00:00Z") from None
+    return _normalised(moment, value)
+
+
+def _normalised(moment: datetime, value: str) -> str:
+    if moment.tzinfo is None:
+        raise ValueError(f"{value!r} names no time zone; end it with Z or an offset such as +02:00")
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value!r} lies outside the years 1 to 9999") from None
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
+
+
+def _from_milliseconds(value: int) -> str:
+    if not MILLISECONDS_MIN <= value <= MILLISECONDS_MAX:
+        raise ValueError(f"{value} is not milliseconds since 1970; it looks like seconds or is out of range")
+    return (_EPOCH + timedelta(milliseconds=value)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,1 @@
+"""Scheduled work: one table of jobs, and what runs them."""

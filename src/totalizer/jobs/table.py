@@ -1,0 +1,71 @@
+"""Every job: its name, what it does, how often, and how long it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, timedelta
+from typing import Any, NamedTuple
+
+from psycopg import Connection
+
+from totalizer.rollup.refresh import refresh
+from totalizer.store.loading import ensure_partition
+from totalizer.store.plan import read_applied
+
+#: Days for which partitions are made ahead.
+PARTITION_DAYS_AHEAD = 7
+
+
+class Job(NamedTuple):
+    """Something done again and again.
+
+    Attributes:
+        name: what it is called in logs and records.
+        run: does it once, over a connection as refresher; returns what it did, empty if there was nothing to do.
+        every: from one start to the next.
+        limit: how long one run may take; PostgreSQL ends its statements after that.
+    """
+
+    name: str
+    run: Callable[[Connection[Any]], dict[str, Any]]
+    every: timedelta
+    limit: timedelta
+
+
+def refresh_rollups(connection: Connection[Any]) -> dict[str, Any]:
+    """Recompute the rollups' marked buckets."""
+    done = refresh(connection)
+    return {"buckets": done.buckets, "skipped_shards": done.skipped} if done.buckets else {}
+
+
+def make_partitions(connection: Connection[Any]) -> dict[str, Any]:
+    """Make the partitions of the coming days, so that none is missing when the first event of a day arrives."""
+    row = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchone()
+    assert row is not None
+    today: date = row[0]
+    before = _partitions(connection)
+    for name in read_applied(connection).event_types:
+        for ahead in range(PARTITION_DAYS_AHEAD + 1):
+            ensure_partition(connection, name, (today + timedelta(days=ahead)).isoformat())
+    made = _partitions(connection) - before
+    return {"made": made} if made else {}
+
+
+def _partitions(connection: Connection[Any]) -> int:
+    row = connection.execute(
+        "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('partitions') AND relkind = 'r'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def jobs(refresh_every: timedelta) -> list[Job]:
+    """The table of jobs.
+
+    Args:
+        refresh_every: pause between two looks for dirty buckets.
+    """
+    return [
+        Job("make_partitions", make_partitions, timedelta(hours=1), timedelta(minutes=10)),
+        Job("refresh_rollups", refresh_rollups, refresh_every, timedelta(hours=1)),
+    ]

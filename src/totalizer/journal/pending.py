@@ -1,0 +1,191 @@
+"""What was handed to the journal and is not durable yet: groups, their bounds, and the bell that wakes the writer."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from totalizer.errors import JournalError, JournalFailed, JournalFull
+from totalizer.journal.format import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
+
+#: Bytes of one group, unless a single record is longer: about 2 ms of writing on a disk of 2 GB/s.
+GROUP_BYTES_MAX = 4 << 20
+#: Bytes that may wait in memory for the disk, unless a single record is longer.
+PENDING_BYTES_MAX = 64 << 20
+
+
+class Group:
+    """Records that become durable together, in one write and one sync.
+
+    Attributes:
+        payloads: in order.
+        tokens: of the appends that are answered by `on_commit`.
+        gate: held until the group is answered, if threads wait for it; they let each other through one by one.
+        size: bytes in the segment.
+        error: why it is not durable, once answered.
+    """
+
+    __slots__ = ("error", "gate", "payloads", "size", "tokens")
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.tokens: list[object] = []
+        self.gate: threading.Lock | None = None
+        self.size = 0
+        self.error: JournalFailed | None = None
+
+
+class Pending:
+    """Filled from any thread, emptied by the writer. Nothing here touches a disk.
+
+    Args:
+        group_bytes_max: bytes of one group, unless a single record is longer.
+        room: bytes that may still be written before the quota is reached.
+    """
+
+    def __init__(self, group_bytes_max: int, room: int) -> None:
+        self._group_bytes_max = group_bytes_max
+        self._lock = threading.Lock()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._asleep = False
+        self._groups: deque[Group] = deque()
+        self._room = room
+        self._refusal: str | None = None
+        self._closed = False
+        #: True if an append was refused for the quota since `set_room`.
+        self.short_of_room = False
+        #: Bytes accepted and not answered yet.
+        self.size = 0
+
+    def put(self, payload: bytes, token: object) -> None:
+        """Accept one record, to be answered by token. Raises as `_group_for`."""
+        length = len(payload) + RECORD_HEADER_BYTES
+        with self._lock:
+            group = self._group_for(length)
+            group.payloads.append(payload)
+            group.tokens.append(token)
+            if self._asleep:
+                self._ring()
+
+    def put_and_hold(self, payload: bytes) -> Group:
+        """Accept one record, to be answered through its group's gate. Raises as `_group_for`."""
+        length = len(payload) + RECORD_HEADER_BYTES
+        with self._lock:
+            group = self._group_for(length)
+            group.payloads.append(payload)
+            if group.gate is None:
+                group.gate = threading.Lock()
+                group.gate.acquire()
+            if self._asleep:
+                self._ring()
+        return group
+
+    def take(self, timeout_s: float) -> Group | None:
+        """The oldest group, once there is one; None after `timeout_s` seconds (-1: never) or when told to close."""
+        with self._lock:
+            if self._groups:
+                return self._groups.popleft()
+            if self._closed:
+                return None
+            self._asleep = True
+        self._bell.acquire(timeout=timeout_s)
+        with self._lock:
+            if self._asleep:
+                self._asleep = False
+            else:
+                # Rung after the time ran out: the bell must be silent before the next sleep.
+                self._bell.acquire(blocking=False)
+            return self._groups.popleft() if self._groups else None
+
+    def done(self, group: Group) -> None:
+        """A group has become durable: what it takes of the quota is on the disk now."""
+        with self._lock:
+            self.size -= group.size
+            self._room -= group.size
+
+    def spend(self, length: int) -> None:
+        """`length` bytes of the quota went to something else than records."""
+        with self._lock:
+            self._room -= length
+
+    def refuse(self, reason: str) -> list[Group]:
+        """Accept nothing from now on; gives the groups accepted before and not taken yet."""
+        with self._lock:
+            self._refusal = self._refusal if self._closed else reason
+            groups, self._groups = list(self._groups), deque()
+            self.size = 0
+        return groups
+
+    def accept_again(self) -> None:
+        """The disk is back. Has no effect after `close`."""
+        with self._lock:
+            if not self._closed:
+                self._refusal = None
+
+    def close(self) -> bool:
+        """Accept nothing any more and wake the writer to finish what there is; False if closed already."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._closed = True
+            self._refusal = "the journal is closed"
+            if self._asleep:
+                self._ring()
+        return True
+
+    def set_room(self, room: int) -> bool:
+        """Say how many bytes may still be written; returns whether an append was refused since it was said last."""
+        with self._lock:
+            self._room = room
+            short, self.short_of_room = self.short_of_room, False
+        return short
+
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self._closed
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is accepted at present, None if records are."""
+        return self._refusal
+
+    def _group_for(self, length: int) -> Group:
+        """The group a record of `length` bytes joins, with the bytes accounted for.
+
+        Raises:
+            JournalFailed: closed, or the disk refuses at present.
+            JournalFull: the quota or PENDING_BYTES_MAX is reached.
+        """
+        if self._refusal is not None:
+            raise JournalFailed(self._refusal)
+        size = self.size
+        # One more segment may have to be begun for it.
+        if size + length + SEGMENT_HEADER_BYTES > self._room or (size and size + length > PENDING_BYTES_MAX):
+            raise self._full(length)
+        self.size = size + length
+        if self._groups:
+            group = self._groups[-1]
+            if group.size + length <= self._group_bytes_max:
+                group.size += length
+                return group
+        group = Group()
+        group.size = length
+        self._groups.append(group)
+        return group
+
+    def _full(self, length: int) -> JournalError:
+        if self.size + length + SEGMENT_HEADER_BYTES <= self._room:
+            return JournalFull(f"{self.size} bytes wait for the disk, {PENDING_BYTES_MAX} may; try again")
+        self.short_of_room = True
+        if self._asleep:
+            self._ring()
+        return JournalFull(
+            f"a record of {length} bytes does not fit the journal's quota, of which {max(self._room - self.size, 0)}"
+            " bytes are left; try again when the loader has drained it"
+        )
+
+    def _ring(self) -> None:
+        self._asleep = False
+        self._bell.release()

@@ -1,0 +1,228 @@
+"""The loop that drains journals into PostgreSQL, one transaction a piece."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from totalizer.errors import StoreUnavailable
+from totalizer.event import DAY
+from totalizer.journal import JournalReader, Position, Record, journals_in, recover_idle
+from totalizer.load.gather import NO_ORGANIZATION, Gathered, gather, marks_of
+from totalizer.load.section import Partitions, SectionLoader
+from totalizer.store import loading
+from totalizer.store.connect import connect
+from totalizer.store.loading import Fate, Target
+from totalizer.telemetry import logger
+
+#: Pause when there is nothing to load; a look costs a comparison of mapped memory.
+IDLE_PAUSE_S = 0.02
+#: How often new journal folders, and folders whose process has died, are looked for.
+SPOOL_SCAN_S = 2.0
+#: Pause between two tries for the spool's lock.
+LOCK_PAUSE_S = 0.1
+#: Journal bytes taken into one transaction.
+PIECE_BYTES_MAX = 16 << 20
+#: Pauses between attempts to reach the database.
+RETRY_PAUSE_S, RETRY_PAUSE_MAX_S = 0.2, 5.0
+
+
+@dataclass
+class Source:
+    """One journal being drained."""
+
+    folder: Path
+    reader: JournalReader
+    offset: loading.Offset
+    damage_reported: int = 0
+
+    @property
+    def position(self) -> Position:
+        return Position(self.offset.segment, self.offset.position)
+
+
+class Fenced(Exception):
+    """Another loader has taken this journal over."""
+
+
+class Loader:
+    """Drains every journal below a folder.
+
+    Args:
+        dsn: connection string of the writer role.
+        spool: folder of journal folders.
+        rows_max: rows stored in one transaction, give or take a batch.
+    """
+
+    def __init__(self, dsn: str, spool: Path, *, rows_max: int) -> None:
+        self._dsn, self._spool, self._rows_max = dsn, spool, rows_max
+        self._sources: dict[Path, Source] = {}
+        self._connection: Connection[Any] | None = None
+        self._partitions: Partitions | None = None
+
+    def run(self, stop: Event) -> None:
+        """Load until `stop` is set; then what is durable by then is loaded, and the connection closed.
+
+        Waits, with growing pauses, while the database is away.
+        """
+        with self._owning_the_spool(stop) as owner:
+            if owner:
+                self._run(stop)
+
+    def _run(self, stop: Event) -> None:
+        pause = RETRY_PAUSE_S
+        while not stop.is_set():
+            try:
+                self._drain_until(stop)
+                pause = RETRY_PAUSE_S
+            except (psycopg.Error, StoreUnavailable) as error:
+                logger().warning("loading waits for the database", reason=str(error).strip(), retry_in_s=pause)
+                self.close()
+                stop.wait(pause)
+                pause = min(2 * pause, RETRY_PAUSE_MAX_S)
+        self._drain_finally()
+
+    @contextmanager
+    def _owning_the_spool(self, stop: Event) -> Iterator[bool]:
+        """Hold the lock that one loader at a time may have, waiting for an older one to end; False if stopped first."""
+        self._spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self._spool / "loader.lock").open("a") as lock:
+            waiting = False
+            while not stop.is_set():
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if not waiting:
+                        logger().warning("another loader drains this spool; waiting for it", spool=str(self._spool))
+                    waiting = True
+                    stop.wait(LOCK_PAUSE_S)
+                else:
+                    yield True
+                    return
+            yield False
+
+    def drain(self) -> int:
+        """Load everything that is durable now; returns the rows taken from journals.
+
+        Raises:
+            StoreUnavailable, psycopg.Error: the database is away; what was loaded stays so, the rest waits.
+        """
+        self._look_for_journals()
+        total = 0
+        while rows := sum(self._load_piece(source) for source in list(self._sources.values())):
+            total += rows
+        return total
+
+    def close(self) -> None:
+        """Close the connection; a later call opens a new one and takes the journals over again."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._partitions = None, None
+        self._sources.clear()
+
+    def _drain_until(self, stop: Event) -> None:
+        while not stop.is_set():
+            self._look_for_journals()
+            looks = 0
+            while looks * IDLE_PAUSE_S < SPOOL_SCAN_S and not stop.is_set():
+                if not sum(self._load_piece(source) for source in list(self._sources.values())):
+                    looks += 1
+                    stop.wait(IDLE_PAUSE_S)
+
+    def _drain_finally(self) -> None:
+        try:
+            self.drain()
+        except (psycopg.Error, StoreUnavailable) as error:
+            logger().warning("stopped before all was loaded; the journal keeps it", reason=str(error).strip())
+        finally:
+            self.close()
+
+    def _ready(self) -> tuple[Connection[Any], Partitions]:
+        if self._connection is None or self._partitions is None:
+            self._connection = connect(self._dsn, autocommit=True)
+            self._partitions = Partitions(self._connection)
+        return self._connection, self._partitions
+
+    def _look_for_journals(self) -> None:
+        connection, _ = self._ready()
+        for folder in journals_in(self._spool):
+            recover_idle(folder)
+            if folder not in self._sources:
+                reader = JournalReader(folder)
+                source = Source(folder, reader, loading.take_over(connection, reader.id))
+                self._sources[folder] = source
+                reader.discard(source.position)
+
+    def _load_piece(self, source: Source) -> int:
+        records = source.reader.read(source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX)
+        self._report_damage(source)
+        if not records:
+            return 0
+        try:
+            return self._store(source, records)
+        except Fenced:
+            logger().warning("another loader has taken this journal over", journal=str(source.folder))
+            del self._sources[source.folder]
+            return 0
+
+    def _store(self, source: Source, records: list[Record]) -> int:
+        connection, partitions = self._ready()
+        gathered = gather(record.payload for record in records)
+        names = {
+            target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines})
+            for target, lines in gathered.lines.items()
+        }
+        end = records[-1].position_after
+        with connection.transaction():
+            self._store_in_transaction(connection, source, gathered, names)
+            loading.advance(connection, source.reader.id, end.segment, end.offset, len(records))
+        if end.segment > source.offset.segment:
+            source.reader.discard(end)
+        source.offset = source.offset._replace(segment=end.segment, position=end.offset)
+        return gathered.rows
+
+    def _store_in_transaction(
+        self,
+        connection: Connection[Any],
+        source: Source,
+        gathered: Gathered,
+        names: dict[Target, dict[bytes, str] | None],
+    ) -> None:
+        journal_id = source.reader.id
+        if loading.fence(connection, journal_id, source.offset.epoch) != source.offset:
+            raise Fenced
+        fates: dict[tuple[str, str], Fate] = {}
+        marks: set[tuple[str, str, str]] = set()
+        for target, lines in gathered.lines.items():
+            section = SectionLoader(connection, journal_id, target, names[target])
+            section.load(lines)
+            fates.update({key: fates.get(key, Fate()) + fate for key, fate in section.fates.items()})
+            marks |= marks_of(target, (line for line in lines if line not in section.buried))
+        for unreadable in gathered.unreadable:
+            target = Target("unreadable", (), False)
+            loading.add_dead_letter(
+                connection,
+                target,
+                NO_ORGANIZATION,
+                unreadable.payload,
+                journal_id,
+                "TZ002",
+                unreadable.reason,
+            )
+        if marks:
+            loading.add_marks(connection, sorted(marks))
+        if fates:
+            loading.add_ledger(connection, fates)
+
+    def _report_damage(self, source: Source) -> None:
+        for damage in source.reader.damage[source.damage_reported :]:
+            logger().error("journal damage", journal=str(source.folder), damage=str(damage))
+        source.damage_reported = len(source.reader.damage)

@@ -1,0 +1,56 @@
+"""The settings and database of the stack that a command is about: the running one's, else the environment's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from totalizer.errors import OperationError
+from totalizer.ops.lazy import server_part
+from totalizer.ops.state import read_state
+
+if TYPE_CHECKING:
+    from totalizer.settings import Settings
+
+
+def own_settings(home: Path | None = None, port: int | None = None) -> Settings:
+    """The settings of the environment.
+
+    Args:
+        home: data folder, stronger than TOTALIZER_HOME.
+        port: stronger than PORT.
+
+    Raises:
+        ConfigurationError: a value cannot be used.
+        OperationError: the server's libraries are not installed.
+    """
+    overrides: dict[str, object] = {"TOTALIZER_HOME": home, "PORT": port}
+    settings: Settings = server_part("totalizer.settings").load_settings(**overrides)
+    return settings
+
+
+def stack_settings(home: Path | None = None) -> Settings:
+    """The settings with which a command reaches the database: those of the environment if they name one, else those of
+    the stack that runs on the data folder.
+
+    Raises:
+        ConfigurationError: a value cannot be used.
+        OperationError: no database is named and none runs.
+    """
+    settings = own_settings(home)
+    folder = settings.home.expanduser().resolve()
+    state = read_state(folder)
+    running = state is not None and state.running()
+    if state is None or not running:
+        if settings.database_configured():
+            return settings
+        raise OperationError(
+            f"no database: nothing runs on {folder}. Start it with `totalizer up`, or set DATABASE_URL"
+        )
+    overrides: dict[str, object] = {
+        "TOTALIZER_HOME": folder,
+        "DATABASE_URL": None if settings.database_configured() else state.dsn,
+        "REDIS_URL": None if settings.redis_url is not None else state.redis_url,
+    }
+    found: Settings = server_part("totalizer.settings").load_settings(**overrides)
+    return found

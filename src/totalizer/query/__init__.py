@@ -1,0 +1,1 @@
+"""Exact answers from rollups: parse, plan, compile, run, result."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: every statement, table, partition and role."""

@@ -1,0 +1,163 @@
+"""The API behind the hot path: queries, health, the page, OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import msgspec
+import psycopg
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.params import Parameter
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from totalizer import __version__
+from totalizer.catalog import Catalog
+from totalizer.errors import Refusal, Refused
+from totalizer.query.run import QueryService
+from totalizer.telemetry import logger
+from totalizer.web import problem
+from totalizer.web.identity import Authenticator
+from totalizer.web.page import page_routes
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+#: HTTP status → refusal, for errors that the framework raises itself.
+_REFUSALS = {404: Refusal.NOT_FOUND, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What the routes work with."""
+
+    authenticator: Authenticator
+    queries: QueryService
+    pool: AsyncConnectionPool[Any]
+    catalog: Catalog
+
+
+def create_api(services: Services, on_shutdown: Callable[[], None]) -> Litestar:
+    """The application.
+
+    Args:
+        services: its parts.
+        on_shutdown: called when the last request is answered.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        # Not waiting: without a database the API still starts, says so in its health, and gets ready by itself.
+        await services.pool.open(wait=False)
+        try:
+            yield
+        finally:
+            await services.pool.close()
+            on_shutdown()
+
+    return Litestar(
+        route_handlers=[*_routes(services), *page_routes()],
+        lifespan=[lifespan],
+        exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
+        openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
+        logging_config=None,
+        debug=False,
+    )
+
+
+def _routes(services: Services) -> list[Any]:
+    @get("/api/metrics/aggregated", summary="Totals by window and group")
+    async def aggregated(
+        request: Request[Any, Any, Any],
+        event_type: Annotated[
+            str | None, Parameter(description="What to count; command_executions by default.")
+        ] = None,
+        start_date: Annotated[str | None, Parameter(description="RFC 3339 time or date; a day before the end.")] = None,
+        end_date: Annotated[
+            str | None, Parameter(description="RFC 3339 time, excluded, or date, included; now.")
+        ] = None,
+        aggregation_window: Annotated[str | None, Parameter(description="15m, 1h, 1d, 1w, 1mo or total; 1h.")] = None,
+        group_by: Annotated[list[str] | None, Parameter(description="Dimensions to divide by.")] = None,
+        measures: Annotated[list[str] | None, Parameter(description="Numbers to answer; all by default.")] = None,
+        time_zone: Annotated[str | None, Parameter(description="IANA zone of days; the organisation's own.")] = None,
+        limit: Annotated[str | None, Parameter(description="Rows at most, 1 to 10000; 1000.")] = None,
+        cursor: Annotated[str | None, Parameter(description="next_cursor of the page before.")] = None,
+    ) -> Response[bytes]:
+        """Exact totals. Any other parameter filters by the dimension of its name, such as `status=success`."""
+        principal = await services.authenticator.authenticate(request.headers.get("authorization"), "query")
+        parameters = {key: request.query_params.getall(key) for key in request.query_params}
+        answer = await services.queries.aggregated(principal.organization_id, parameters)
+        return Response(_encode(answer), media_type=MediaType.JSON)
+
+    @get("/api/catalog", summary="What can be asked about")
+    async def catalog(request: Request[Any, Any, Any]) -> dict[str, Any]:
+        """Event types and rollups with their dimensions and measures."""
+        await services.authenticator.authenticate(request.headers.get("authorization"), "query")
+        return _described(services.catalog)
+
+    @get("/health/live", summary="Is the process up?", sync_to_thread=False)
+    def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @get(["/health", "/health/ready", "/api/metrics/health"], summary="Can it answer?")
+    async def ready() -> Response[dict[str, str]]:
+        database = await _database_status(services.pool)
+        status = 200 if database == "ok" else 503
+        return Response(
+            {
+                "status": "ok" if status == 200 else "unavailable",
+                "database": database,
+                "version": __version__,
+            },
+            status_code=status,
+        )
+
+    return [aggregated, catalog, live, ready]
+
+
+def _described(catalog: Catalog) -> dict[str, Any]:
+    return {
+        "event_types": [
+            {"name": kind.name, "title": kind.title, "route": f"/api/metrics/{kind.route}", "time": kind.time_wire,
+             "fields": [msgspec.to_builtins(field) for field in kind.fields]}
+            for kind in catalog.event_types.values()
+        ],
+        "rollups": [
+            {"name": rollup.name, "title": rollup.title, "event_type": rollup.event_type,
+             "subject": catalog.event_types[rollup.event_type].subject_field,
+             "dimensions": rollup.dimensions, "measures": [measure.name for measure in rollup.measures]}
+            for rollup in catalog.rollups.values()
+        ],
+    }  # fmt: skip
+
+
+async def _database_status(pool: AsyncConnectionPool[Any]) -> str:
+    try:
+        async with pool.connection(timeout=2) as connection:
+            await connection.execute("SELECT 1 FROM totalizer.journal_offsets LIMIT 1")
+    except (psycopg.OperationalError, PoolTimeout):
+        return "cannot be reached"
+    except psycopg.Error as error:
+        return f"not migrated: {error.sqlstate}; run `totalizer migrate`"
+    return "ok"
+
+
+def _problem(refused: Refused) -> Response[bytes]:
+    status, headers, body = problem.response(refused)
+    return Response(body, status_code=status, headers=dict(headers), media_type=problem.MEDIA_TYPE)
+
+
+def _refused(_: Request[Any, Any, Any], error: Refused) -> Response[bytes]:
+    return _problem(error)
+
+
+def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    refusal = _REFUSALS.get(error.status_code)
+    if refusal is None:
+        return _problem(Refused(Refusal.BAD_REQUEST if error.status_code < 500 else Refusal.INTERNAL, error.detail))
+    return _problem(Refused(refusal, f"{request.method} {request.url.path}: {error.detail}"))
+
+
+def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    logger().error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    return _problem(Refused(Refusal.INTERNAL, "something went wrong here; it has been logged"))

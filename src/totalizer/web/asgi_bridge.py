@@ -1,0 +1,116 @@
+"""An ASGI application behind an RSGI server: HTTP requests that are not on the hot path.
+
+RSGI: https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
+ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+from totalizer.errors import Refusal, Refused
+from totalizer.web import problem
+
+ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+async def read_body(scope: Any, proto: Any, bytes_max: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        Refused: it is longer than `bytes_max`; not more than that was read.
+    """
+    too_large = Refused(Refusal.BODY_TOO_LARGE, f"the body is larger than {bytes_max} bytes; send smaller batches")
+    length = scope.headers.get("content-length")
+    if length is not None:
+        # The server has checked that the length is a number and delivers no more than it.
+        if int(length) > bytes_max:
+            raise too_large
+        body: bytes = await proto()
+        return body
+    chunks, size = [], 0
+    async for chunk in proto:
+        size += len(chunk)
+        if size > bytes_max:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+class AsgiBridge:
+    """Serves one RSGI request with an ASGI application.
+
+    Args:
+        app: the application.
+        body_bytes_max: longest body it is given.
+    """
+
+    def __init__(self, app: ASGIApp, body_bytes_max: int) -> None:
+        self._app, self._body_bytes_max = app, body_bytes_max
+
+    async def __call__(self, scope: Any, proto: Any) -> None:
+        try:
+            body = await read_body(scope, proto, self._body_bytes_max)
+        except Refused as refused:
+            proto.response_bytes(*problem.response(refused))
+            return
+        exchange = _Exchange(proto, body)
+        await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
+
+
+class _Exchange:
+    """The two callables of one ASGI request."""
+
+    def __init__(self, proto: Any, body: bytes) -> None:
+        self._proto, self._body = proto, body
+        self._body_given = False
+        self._status = 500
+        self._headers: list[tuple[str, str]] = []
+        self._stream: Any = None
+
+    async def receive(self) -> dict[str, Any]:
+        if not self._body_given:
+            self._body_given = True
+            return {"type": "http.request", "body": self._body, "more_body": False}
+        await self._proto.client_disconnect()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._headers = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in message["headers"]]
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if self._stream is None and not more:
+            self._proto.response_bytes(self._status, self._headers, bytes(body))
+            return
+        if self._stream is None:
+            self._stream = self._proto.response_stream(self._status, self._headers)
+        if body:
+            await self._stream.send_bytes(bytes(body))
+
+
+def _asgi_scope(scope: Any) -> dict[str, Any]:
+    path = scope.path
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": scope.http_version,
+        "method": scope.method,
+        "scheme": scope.scheme,
+        "path": unquote(path),
+        "raw_path": path.encode("latin-1"),
+        "query_string": scope.query_string.encode("latin-1"),
+        "root_path": "",
+        "headers": [(key.encode("latin-1"), value.encode("latin-1")) for key, value in scope.headers.items()],
+        "client": _address(scope.client),
+        "server": _address(scope.server),
+        "state": {},
+    }
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    host, separator, port = text.rpartition(":")
+    return (host.strip("[]"), int(port)) if separator and port.isdigit() else None

@@ -1,0 +1,131 @@
+"""The hot path: a request in, its events durable in the journal, the answer out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from totalizer.collect import Admission, Collector
+from totalizer.errors import JournalError, JournalFailed, JournalFull, Refusal, Refused
+from totalizer.journal import Journal
+from totalizer.web import problem
+from totalizer.web.asgi_bridge import read_body
+from totalizer.web.identity import Authenticator
+
+PREFIX = "/api/metrics/"
+BATCH = PREFIX + "batch"
+#: Told to senders while the journal cannot take more.
+RETRY_AFTER_S = 5
+
+_JSON_HEADERS = [("content-type", "application/json")]
+_JSON_TYPES = ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8")
+
+
+class JournalWaiters:
+    """Wakes the requests of a journal group, on the event loop they wait on."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake on this loop from now on."""
+        self._loop = loop
+
+    def on_commit(self, tokens: list[object], error: JournalError | None) -> None:
+        """Called by the journal's thread once a group, with the futures of its requests."""
+        assert self._loop is not None, "a request waits before the event loop is known"
+        self._loop.call_soon_threadsafe(_resolve, tokens, error)
+
+
+def _resolve(futures: list[Any], error: JournalError | None) -> None:
+    for future in futures:
+        if future.done():  # the client has gone away
+            continue
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
+class Ingest:
+    """The ingest routes.
+
+    Args:
+        authenticator: who is it?
+        collector: is it right?
+        journal: is it durable?
+        body_bytes_max: longest body.
+    """
+
+    def __init__(
+        self, authenticator: Authenticator, collector: Collector, journal: Journal, *, body_bytes_max: int
+    ) -> None:
+        self._authenticator, self._collector, self._journal = authenticator, collector, journal
+        self._body_bytes_max = body_bytes_max
+        #: Path → route of single events; None for the batch.
+        self.routes: dict[str, str | None] = {PREFIX + route: route for route in collector.routes()}
+        self.routes[BATCH] = None
+
+    async def __call__(self, scope: Any, proto: Any) -> None:
+        """Answer one POST to one of `routes`: 202 only when its events are on disk."""
+        try:
+            admission = await self._admit(scope, proto)
+            future = asyncio.get_running_loop().create_future()
+            self._append(admission, future)
+            await future
+        except Refused as refused:
+            proto.response_bytes(*problem.response(refused))
+        except JournalFailed as error:
+            proto.response_bytes(*problem.response(_failed(error)))
+        else:
+            proto.response_bytes(202, _JSON_HEADERS, _answer(admission))
+
+    async def _admit(self, scope: Any, proto: Any) -> Admission:
+        headers = scope.headers
+        authorization = headers.get("authorization")
+        principal = self._authenticator.remembered(authorization, "ingest")
+        if principal is None:
+            principal = await self._authenticator.authenticate(authorization, "ingest")
+        _check_content_type(headers.get("content-type"))
+        body = await read_body(scope, proto, self._body_bytes_max)
+        route = self.routes[scope.path]
+        if route is None:
+            return self._collector.admit_batch(principal.organization_id, body)
+        return self._collector.admit_one(principal.organization_id, route, body)
+
+    def _append(self, admission: Admission, future: asyncio.Future[None]) -> None:
+        try:
+            self._journal.append(admission.payload, future)
+        except JournalFull as error:
+            raise Refused(Refusal.JOURNAL_FULL, str(error), retry_after_s=RETRY_AFTER_S) from None
+
+
+def _failed(error: JournalFailed) -> Refused:
+    detail = f"nothing was accepted, since it could not be made durable: {error}"
+    return Refused(Refusal.JOURNAL_FAILED, detail, retry_after_s=RETRY_AFTER_S)
+
+
+def _check_content_type(content_type: str | None) -> None:
+    if content_type in _JSON_TYPES:
+        return
+    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(
+            Refusal.UNSUPPORTED_MEDIA_TYPE,
+            f"content type {content_type!r} is not taken; send application/json",
+        )
+
+
+def _answer(admission: Admission) -> bytes:
+    if admission.event_id is not None:
+        return f'{{"accepted":1,"rejected":0,"id":"{admission.event_id}"}}'.encode()
+    if not admission.items:
+        return f'{{"accepted":{admission.accepted},"rejected":0,"items":[]}}'.encode()
+    return msgspec.json.encode(
+        {
+            "accepted": admission.accepted,
+            "rejected": len(admission.items),
+            "items": admission.items,
+        }
+    )
