@@ -83,7 +83,7 @@ def as_user(uid: int, function: Callable[[], None]) -> None:
             os.environ["HOME"] = "/nonexistent"
             function()
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, the parent shall see it
             os.write(writing, traceback.format_exc().encode()[-60_000:])
         finally:
             os._exit(code)

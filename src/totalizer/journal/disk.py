@@ -89,7 +89,7 @@ class Disk:
         try:
             self.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            self.close(descriptor)
 
     def write_all(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` at `offset`, going on after short writes."""

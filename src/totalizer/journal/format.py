@@ -115,9 +115,10 @@ def encode_group(payloads: Sequence[bytes], marker: bytes, sequence: int) -> byt
     """
     parts: list[bytes] = []
     flags = GROUP_FIRST
+    pack_start, pack_checksum, checksum = _RECORD_START.pack, _CHECKSUM.pack, crc32
     for payload in payloads:
-        start = _RECORD_START.pack(marker, flags, len(payload), sequence)
-        parts += (start, _CHECKSUM.pack(crc32(payload, crc32(start))), payload)
+        start = pack_start(marker, flags, len(payload), sequence)
+        parts += (start, pack_checksum(checksum(payload, checksum(start))), payload)
         flags = 0
         sequence += 1
     return b"".join(parts)

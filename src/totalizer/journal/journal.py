@@ -64,8 +64,12 @@ class Journal:
         self.id = recovery.identity.id
         self._lock = lock
         self._pid = os.getpid()
-        self._record_bytes_max = min(RECORD_BYTES_MAX, quota_bytes - 2 * SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES)
-        self._pending = Pending(min(GROUP_BYTES_MAX, segment_bytes - SEGMENT_HEADER_BYTES), quota_bytes)
+        self._pending = Pending(
+            min(GROUP_BYTES_MAX, segment_bytes - SEGMENT_HEADER_BYTES),
+            # Beside it: the header of its segment, of the one before it, and of the one that lets it be discarded.
+            min(RECORD_BYTES_MAX, quota_bytes - 3 * SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES),
+            quota_bytes,
+        )
         self._writer = Writer(
             folder, recovery.identity.id_bytes, recovery.end, recovery.identity.floor, self._pending,
             segment_bytes=segment_bytes, quota_bytes=quota_bytes, on_commit=on_commit, clock=clock, disk=disk,
@@ -133,8 +137,6 @@ class Journal:
             JournalFailed: closed, opened before a fork, or the disk refuses at present. Nothing was accepted.
             ValueError: the payload is too long ever to be accepted.
         """
-        if len(payload) > self._record_bytes_max:
-            raise self._too_long(payload)
         self._pending.put(payload, token)
 
     def append_and_wait(self, payload: bytes, timeout_s: float | None = None) -> None:
@@ -149,8 +151,6 @@ class Journal:
             JournalFull, JournalFailed, ValueError: as in `append`; JournalFailed also if it was accepted but could not
                 be made durable.
         """
-        if len(payload) > self._record_bytes_max:
-            raise self._too_long(payload)
         group = self._pending.put_and_hold(payload)
         gate = group.gate
         assert gate is not None
@@ -195,12 +195,9 @@ class Journal:
     ) -> None:
         self.close()
 
-    def _too_long(self, payload: bytes) -> ValueError:
-        return ValueError(f"a payload of {len(payload)} bytes; at most {self._record_bytes_max} fit a record here")
-
     def _forget(self) -> None:
         """In a forked child: this journal is the parent's. Refuse everything, hold none of its descriptors."""
-        self._pending = Pending(0, 0)
+        self._pending = Pending(0, RECORD_BYTES_MAX, 0)
         self._pending.refuse("the journal was opened before fork(); open one of this process' own")
         self._writer.forget()
         self._lock.forget()

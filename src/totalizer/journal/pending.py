@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from totalizer.errors import JournalError, JournalFailed, JournalFull
+from totalizer.errors import JournalFailed, JournalFull
 from totalizer.journal.format import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
 
 #: Bytes of one group, unless a single record is longer: about 2 ms of writing on a disk of 2 GB/s.
@@ -40,17 +40,22 @@ class Pending:
 
     Args:
         group_bytes_max: bytes of one group, unless a single record is longer.
+        record_bytes_max: longest payload, bytes.
         room: bytes that may still be written before the quota is reached.
     """
 
-    def __init__(self, group_bytes_max: int, room: int) -> None:
-        self._group_bytes_max = group_bytes_max
+    def __init__(self, group_bytes_max: int, record_bytes_max: int, room: int) -> None:
+        self._group_bytes_max, self._record_bytes_max = group_bytes_max, record_bytes_max
         self._lock = threading.Lock()
         self._bell = threading.Lock()
         self._bell.acquire()
         self._asleep = False
         self._groups: deque[Group] = deque()
+        # The group that records join, and how far `size` may grow without asking `_begin_group`.
+        self._open: Group | None = None
+        self._size_max = 0
         self._room = room
+        self._unanswered = 0
         self._refusal: str | None = None
         self._closed = False
         #: True if an append was refused for the quota since `set_room`.
@@ -59,20 +64,30 @@ class Pending:
         self.size = 0
 
     def put(self, payload: bytes, token: object) -> None:
-        """Accept one record, to be answered by token. Raises as `_group_for`."""
+        """Accept one record, to be answered by token. Raises as `_begin_group`."""
         length = len(payload) + RECORD_HEADER_BYTES
         with self._lock:
-            group = self._group_for(length)
+            group = self._open
+            size = self.size + length
+            if group is None or size > self._size_max or group.size + length > self._group_bytes_max:
+                group = self._begin_group(length)
+            self.size = size
+            group.size += length
             group.payloads.append(payload)
             group.tokens.append(token)
             if self._asleep:
                 self._ring()
 
     def put_and_hold(self, payload: bytes) -> Group:
-        """Accept one record, to be answered through its group's gate. Raises as `_group_for`."""
+        """Accept one record, to be answered through its group's gate. Raises as `_begin_group`."""
         length = len(payload) + RECORD_HEADER_BYTES
         with self._lock:
-            group = self._group_for(length)
+            group = self._open
+            size = self.size + length
+            if group is None or size > self._size_max or group.size + length > self._group_bytes_max:
+                group = self._begin_group(length)
+            self.size = size
+            group.size += length
             group.payloads.append(payload)
             if group.gate is None:
                 group.gate = threading.Lock()
@@ -82,10 +97,10 @@ class Pending:
         return group
 
     def take(self, timeout_s: float) -> Group | None:
-        """The oldest group, once there is one; None after `timeout_s` seconds (-1: never) or when told to close."""
+        """The oldest group, once there is one; None after `timeout_s` seconds (-1: never) or if told to close."""
         with self._lock:
             if self._groups:
-                return self._groups.popleft()
+                return self._pop()
             if self._closed:
                 return None
             self._asleep = True
@@ -96,25 +111,36 @@ class Pending:
             else:
                 # Rung after the time ran out: the bell must be silent before the next sleep.
                 self._bell.acquire(blocking=False)
-            return self._groups.popleft() if self._groups else None
+            return self._pop() if self._groups else None
 
     def done(self, group: Group) -> None:
         """A group has become durable: what it takes of the quota is on the disk now."""
         with self._lock:
             self.size -= group.size
+            self._unanswered -= 1
             self._room -= group.size
+            self._bound()
 
     def spend(self, length: int) -> None:
         """`length` bytes of the quota went to something else than records."""
         with self._lock:
             self._room -= length
+            self._bound()
+
+    def set_room(self, room: int) -> bool:
+        """Say how many bytes may still be written; returns if an append was refused since it was said last."""
+        with self._lock:
+            self._room = room
+            self._bound()
+            short, self.short_of_room = self.short_of_room, False
+        return short
 
     def refuse(self, reason: str) -> list[Group]:
         """Accept nothing from now on; gives the groups accepted before and not taken yet."""
         with self._lock:
             self._refusal = self._refusal if self._closed else reason
-            groups, self._groups = list(self._groups), deque()
-            self.size = 0
+            groups, self._groups, self._open = list(self._groups), deque(), None
+            self.size = self._unanswered = 0
         return groups
 
     def accept_again(self) -> None:
@@ -123,23 +149,13 @@ class Pending:
             if not self._closed:
                 self._refusal = None
 
-    def close(self) -> bool:
-        """Accept nothing any more and wake the writer to finish what there is; False if closed already."""
+    def close(self) -> None:
+        """Accept nothing any more and wake the writer to finish what there is."""
         with self._lock:
-            if self._closed:
-                return False
-            self._closed = True
+            self._closed, self._open = True, None
             self._refusal = "the journal is closed"
             if self._asleep:
                 self._ring()
-        return True
-
-    def set_room(self, room: int) -> bool:
-        """Say how many bytes may still be written; returns whether an append was refused since it was said last."""
-        with self._lock:
-            self._room = room
-            short, self.short_of_room = self.short_of_room, False
-        return short
 
     @property
     def closed(self) -> bool:
@@ -151,40 +167,49 @@ class Pending:
         """Why nothing is accepted at present, None if records are."""
         return self._refusal
 
-    def _group_for(self, length: int) -> Group:
-        """The group a record of `length` bytes joins, with the bytes accounted for.
+    def _begin_group(self, length: int) -> Group:
+        """A new group, for a record of `length` bytes that cannot join the open one or finds none.
 
         Raises:
+            ValueError: the record can never be accepted.
             JournalFailed: closed, or the disk refuses at present.
             JournalFull: the quota or PENDING_BYTES_MAX is reached.
         """
+        if length - RECORD_HEADER_BYTES > self._record_bytes_max:
+            raise ValueError(
+                f"a payload of {length - RECORD_HEADER_BYTES} bytes; at most {self._record_bytes_max} fit here"
+            )
         if self._refusal is not None:
             raise JournalFailed(self._refusal)
-        size = self.size
-        # One more segment may have to be begun for it.
-        if size + length + SEGMENT_HEADER_BYTES > self._room or (size and size + length > PENDING_BYTES_MAX):
-            raise self._full(length)
-        self.size = size + length
-        if self._groups:
-            group = self._groups[-1]
-            if group.size + length <= self._group_bytes_max:
-                group.size += length
-                return group
-        group = Group()
-        group.size = length
+        if self.size and self.size + length > PENDING_BYTES_MAX:
+            raise JournalFull(f"{self.size} bytes wait for the disk, {PENDING_BYTES_MAX} may; try again")
+        left = self._room - self.size - self._headers(1)
+        if length > left:
+            self.short_of_room = True
+            if self._asleep:
+                self._ring()
+            raise JournalFull(
+                f"a record of {length} bytes does not fit the {max(left, 0)} bytes left of the journal's quota; "
+                "try again when it has been drained"
+            )
+        group = self._open = Group()
         self._groups.append(group)
+        self._unanswered += 1
+        self._bound()
         return group
 
-    def _full(self, length: int) -> JournalError:
-        if self.size + length + SEGMENT_HEADER_BYTES <= self._room:
-            return JournalFull(f"{self.size} bytes wait for the disk, {PENDING_BYTES_MAX} may; try again")
-        self.short_of_room = True
-        if self._asleep:
-            self._ring()
-        return JournalFull(
-            f"a record of {length} bytes does not fit the journal's quota, of which {max(self._room - self.size, 0)}"
-            " bytes are left; try again when the loader has drained it"
-        )
+    def _headers(self, more: int) -> int:
+        """Bytes of segments that may have to be begun: one a group, and one so that the rest can be discarded."""
+        return (self._unanswered + more + 1) * SEGMENT_HEADER_BYTES
+
+    def _bound(self) -> None:
+        self._size_max = min(self._room - self._headers(0), PENDING_BYTES_MAX)
+
+    def _pop(self) -> Group:
+        group = self._groups.popleft()
+        if group is self._open:
+            self._open = None
+        return group
 
     def _ring(self) -> None:
         self._asleep = False

@@ -58,20 +58,26 @@ class Segment:
     def seal(self) -> None:
         """Give back what was reserved and not used, and close. OSError if refused; then `abandon`."""
         self._disk.truncate(self._descriptor, self.end)
+        self.size = self.end
         self._disk.fsync(self._descriptor)
         self.forget()
 
-    def abandon(self) -> None:
+    def abandon(self) -> int:
         """Close after an error, without another sync: the system may have dropped what it could not write.
 
         What was written behind `end` is cut off where the disk still allows that. It counts for nothing in any case:
         the watermark and the next segment's header both say where this one ends.
+
+        Returns:
+            Bytes the file still takes.
         """
         if self._descriptor >= 0:
             with contextlib.suppress(OSError):
                 self._disk.truncate(self._descriptor, self.end)
+                self.size = self.end
             with contextlib.suppress(OSError):
                 self.forget()
+        return self.size
 
     def forget(self) -> None:
         """Close the descriptor and nothing else."""

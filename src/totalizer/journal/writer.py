@@ -29,8 +29,6 @@ COMMIT_TRIES_MAX = 2
 PROBE_INTERVAL_S = 0.5
 #: Seconds between two looks at what readers have discarded; the shorter one while appends are refused for the quota.
 _LOOK_INTERVAL_S, _LOOK_INTERVAL_FULL_S = 1.0, 0.02
-#: Bytes of a segment at least, however little of the quota is left.
-_SEGMENT_BYTES_MIN = SEGMENT_HEADER_BYTES + 4096
 
 OnCommit = Callable[[list[object], JournalFailed | None], None]
 
@@ -169,7 +167,7 @@ class Writer:
             self._end.segment, self._end.offset, self._clock.now_ns(),
         )  # fmt: skip
         room = self._quota_bytes - self._sealed_bytes
-        size = max(SEGMENT_HEADER_BYTES + length, min(self._segment_bytes, room), _SEGMENT_BYTES_MIN)
+        size = max(SEGMENT_HEADER_BYTES + length, min(self._segment_bytes, room))
         self._segment = Segment.create(self._folder, header, size, self._disk)
         self.segments += 1
         self._pending.spend(SEGMENT_HEADER_BYTES)
@@ -190,8 +188,9 @@ class Writer:
         """Never touch the present segment again; what lies behind its durable end counts for nothing."""
         segment, self._segment = self._segment, None
         if segment is not None:
-            segment.abandon()
-            self._sealed_bytes += segment.end
+            left = segment.abandon()
+            self._sealed_bytes += left
+            self._pending.spend(left - segment.end)
             self._publish(segment.number, segment.end, self._end.sequence, ended=1)
 
     def _publish(self, number: int, offset: int, sequence: int, ended: int = 0) -> None:

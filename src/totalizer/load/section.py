@@ -1,4 +1,4 @@
-"""Loading the lines of one target: the fast way, the careful way when some are duplicates, single rows when one is bad."""
+"""Loading the lines of one target: fast; carefully when some are duplicates; row by row when one is bad."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from totalizer.event import DAY, ORGANIZATION
+from totalizer.event import DAY, ORGANIZATION, is_canonical_uuid
+from totalizer.load.gather import NO_ORGANIZATION
 from totalizer.store import loading
 from totalizer.store.connect import is_rows_fault
 from totalizer.store.loading import Fate, Target
@@ -130,7 +131,9 @@ class SectionLoader:
         self.load(lines[half:])
 
     def _bury(self, line: bytes, sqlstate: str, reason: str) -> None:
-        organization = line[ORGANIZATION].decode()
+        organization = line[ORGANIZATION].decode(errors="replace")
+        if not is_canonical_uuid(organization):
+            organization = NO_ORGANIZATION
         loading.add_dead_letter(self._connection, self._target, organization, line, self._journal_id, sqlstate, reason)
         self.buried.add(line)
         self._note(organization, Fate(dead_lettered=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable
 
@@ -14,8 +15,11 @@ from totalizer.errors import TotalizerError
 FAILED = 1
 INTERRUPTED = 130
 
+#: Columns of a table that goes to a file or a pipe, where no line is too long.
+PIPE_WIDTH = 240
+
 # Long paths must stay in one piece to be copied, so lines are not wrapped.
-OUT = Console(soft_wrap=True, highlight=False)
+OUT = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 ERR = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

@@ -28,6 +28,7 @@ class UpPlan:
         max_connections: of the embedded PostgreSQL.
         log_level: debug, info, warning or error.
         debug: True to show the traceback of an error.
+        leftover_seconds: how long a program that a killed supervisor left may take to end by itself.
         program: what comes before a subcommand's name on a child's command line.
     """
 
@@ -39,6 +40,7 @@ class UpPlan:
     max_connections: int = 60
     log_level: str = "info"
     debug: bool = False
+    leftover_seconds: float = 20.0
     program: tuple[str, ...] = (sys.executable, "-m", "totalizer")
 
     @property

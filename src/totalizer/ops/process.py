@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import psutil  # type: ignore[import-untyped]
 
@@ -16,6 +17,8 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 
 #: Seconds between two looks at a condition that is waited for.
 POLL_SECONDS = 0.01
+#: Seconds that everything gets to end, also after a second Ctrl-C.
+HURRIED_SECONDS = 1.0
 #: Seconds by which the creation time of one process may seem to differ: Linux derives it from the boot time, which
 #: follows corrections of the wall clock.
 CREATED_SLACK_SECONDS = 2.0
@@ -77,6 +80,25 @@ def wait_until(condition: Callable[[], bool], seconds: float, clock: Clock = SYS
     return True
 
 
+def wait_patiently(
+    ended: Callable[[], bool], seconds: float, hurried: Callable[[], bool], clock: Clock = SYSTEM_CLOCK
+) -> bool:
+    """Wait for an end; a person in a hurry cuts the wait to a second.
+
+    Args:
+        ended: True once it has come.
+        seconds: longest wait.
+        hurried: True once somebody is in a hurry.
+        clock: time source.
+
+    Returns:
+        True if it has ended.
+    """
+    short = clock.monotonic() + HURRIED_SECONDS
+    wait_until(lambda: ended() or (hurried() and clock.monotonic() > short), seconds, clock)
+    return ended()
+
+
 def end_processes(
     processes: Iterable[ProcessId], steps: Iterable[tuple[signal.Signals, float]], clock: Clock = SYSTEM_CLOCK
 ) -> bool:
@@ -94,11 +116,15 @@ def end_processes(
     for number, seconds in steps:
         for process in left:
             process.send(number)
-        wait_until(lambda: not any(process.running() for process in left), seconds, clock)
+        wait_until(partial(_all_ended, left), seconds, clock)
         left = [process for process in left if process.running()]
         if not left:
             return True
     return not left
+
+
+def _all_ended(processes: list[ProcessId]) -> bool:
+    return not any(process.running() for process in processes)
 
 
 def command_lines() -> Iterator[tuple[ProcessId, list[str]]]:

@@ -13,7 +13,7 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.errors import OperationError
 from totalizer.ops.lifeline import Lifeline
 from totalizer.ops.log import LOG, open_log, tail
-from totalizer.ops.process import ProcessId, end_processes, processes_marked, wait_until
+from totalizer.ops.process import ProcessId, end_processes, processes_marked, wait_patiently
 from totalizer.ops.record import RunRecord, forget
 from totalizer.ops.signals import KILL, never
 
@@ -107,8 +107,8 @@ class Program:
         """Ask it to end, and end it when it does not; a second signal to the supervisor cuts the wait."""
         if self._child is not None and self.alive():
             self._child.send_signal(signal.SIGTERM)
-            if not wait_until(lambda: not self.alive() or hurried(), self.command.stop_seconds, self._clock):
-                LOG.warning("%s did not end within %.0f s of SIGTERM", self.name, self.command.stop_seconds)
+            if not wait_patiently(lambda: not self.alive(), self.command.stop_seconds, hurried, self._clock):
+                LOG.warning("%s did not end on SIGTERM", self.name)
         self._end_group()
         forget(self._run_folder, self.name)
 

@@ -21,8 +21,12 @@ def screen(state: State, home: Path, seconds: float) -> str:
         seconds: how long the start took.
     """
     head = f"[bold green]Totalizer is ready[/] after {seconds:.1f} s. Ctrl-C stops it."
-    lines = [f"  [bold cyan]{name:<{NAME_WIDTH}}[/]{escape(value)}" for name, value in rows(state, home)]
-    return "\n".join((head, *lines))
+    return f"{head}\n{lines(rows(state, home))}"
+
+
+def lines(named: list[tuple[str, str]]) -> str:
+    """Names and values as lines of Rich markup, one under the other."""
+    return "\n".join(f"  [bold cyan]{name:<{NAME_WIDTH}}[/]{escape(value)}" for name, value in named)
 
 
 def rows(state: State, home: Path) -> list[tuple[str, str]]:

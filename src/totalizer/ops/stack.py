@@ -66,6 +66,8 @@ class Stack:
         Raises:
             OperationError: something did not start, or stopping was asked for meanwhile. Call `stop_all` then.
         """
+        for name in ("run", "log"):
+            (self.plan.folder / name).mkdir(mode=0o700, exist_ok=True)
         self._make_servers()
         self._start_servers()
         for command in self.plan.setup_commands():

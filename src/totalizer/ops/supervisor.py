@@ -115,6 +115,6 @@ def watch(
     """
     keepers = [Keeper(service, clock) for service in services]
     while not stop.wait(WATCH_SECONDS):
-        # A list, so that every one is looked at.
-        if any([keeper.look(stop.asked) for keeper in keepers]):
+        changes = [keeper.look(stop.asked) for keeper in keepers]
+        if any(changes):
             restarted()

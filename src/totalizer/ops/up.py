@@ -41,7 +41,7 @@ def run(plan: UpPlan, *, clock: Clock = SYSTEM_CLOCK) -> int:
     stop = StopRequest()
     stop.install()
     with hold_folder(plan.folder, clock), _logging(plan):
-        end_leftovers(plan.folder)
+        end_leftovers(plan.folder, plan.leftover_seconds)
         require_free_port(plan.host, plan.port)
         stack = Stack(plan, stop, _tell, clock=clock)
         try:

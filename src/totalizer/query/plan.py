@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from totalizer.catalog import Catalog, EventType, Measure, Rollup
 from totalizer.errors import Refusal, Refused
 from totalizer.query.parse import Query
-from totalizer.query.spans import Span, clipped, merged, of_buckets, without
-from totalizer.window import base_bucket, ceil_base, day_start
+from totalizer.query.spans import Span, of_buckets, without
+from totalizer.window import base_bucket, ceil_base
 
 #: Above this many separate pieces, dirty buckets are read together with the clean ones between them.
 PIECES_MAX = 500
@@ -79,7 +79,43 @@ def choose_rollup(catalog: Catalog, query: Query) -> tuple[Rollup, tuple[Measure
     return rollup, measures
 
 
-def make_plan(catalog: Catalog, query: Query, own_zone: ZoneInfo, dirty: Sequence[datetime]) -> Plan:
+def clean_spans(query: Query, dirty: Sequence[datetime]) -> list[Span]:
+    """The parts of a query's range that rollups answer: whole base buckets without a mark.
+
+    Args:
+        query: the question.
+        dirty: starts of the marked base buckets that touch the range.
+    """
+    inner = Span(ceil_base(query.start), base_bucket(query.end))
+    behind = of_buckets(dirty)
+    if len(behind) > PIECES_MAX:
+        behind = [Span(behind[0].start, behind[-1].end)]
+    return without([inner] if inner.start < inner.end else [], behind)
+
+
+def zone_of(query: Query, own_zone: ZoneInfo) -> ZoneInfo:
+    """The zone of the answer's windows."""
+    return ZoneInfo(query.time_zone) if query.time_zone else own_zone
+
+
+def days_to_look_up(query: Query, own_zone: ZoneInfo, clean: Sequence[Span]) -> list[date]:
+    """The days whose starts `make_plan` needs; none if the rollup's days cannot serve this query.
+
+    PostgreSQL knows them best: it keeps the days, and its time zone database need not be Python's.
+    """
+    if zone_of(query, own_zone).key != own_zone.key or not (query.grain is None or query.grain.calendar):
+        return []
+    edges = {moment.astimezone(own_zone).date() for span in clean for moment in span}
+    return sorted({day + timedelta(days=near) for day in edges for near in (-1, 0, 1, 2)})
+
+
+def make_plan(
+    catalog: Catalog,
+    query: Query,
+    own_zone: ZoneInfo,
+    dirty: Sequence[datetime],
+    day_starts: Mapping[date, datetime],
+) -> Plan:
     """The plan of a query.
 
     Args:
@@ -87,34 +123,19 @@ def make_plan(catalog: Catalog, query: Query, own_zone: ZoneInfo, dirty: Sequenc
         query: the question.
         own_zone: the zone in which the organisation's days are kept.
         dirty: starts of the marked base buckets that touch the range.
+        day_starts: when each of `days_to_look_up` begins.
     """
     rollup, measures = choose_rollup(catalog, query)
-    zone = ZoneInfo(query.time_zone) if query.time_zone else own_zone
-    whole = Span(query.start, query.end)
-    inner = Span(ceil_base(query.start), base_bucket(query.end))
-    edges = without([whole], [inner] if inner.start < inner.end else [])
-    behind = of_buckets(dirty)
-    if len(behind) > PIECES_MAX:
-        behind = [Span(behind[0].start, behind[-1].end)]
-    raw = merged([*edges, *clipped(behind, whole)])
-    clean = without([whole], raw)
-    days: list[Days] = []
-    if zone.key == own_zone.key and (query.grain is None or query.grain.calendar):
-        days = list(_whole_days(clean, zone))
-    base = without(clean, [Span(day_start(first, zone), day_start(end, zone)) for first, end in days])
-    return Plan(
-        catalog.event_types[query.event_type], rollup, measures, zone, days, base, raw, len(dirty)
-    )  # fmt: skip
+    clean = clean_spans(query, dirty)
+    raw = without([Span(query.start, query.end)], clean)
+    days = [days for span in clean if day_starts and (days := _whole_days(span, day_starts))]
+    base = without(clean, [Span(day_starts[first], day_starts[end]) for first, end in days])
+    event_type = catalog.event_types[query.event_type]
+    return Plan(event_type, rollup, measures, zone_of(query, own_zone), days, base, raw, len(dirty))
 
 
-def _whole_days(spans: Sequence[Span], zone: ZoneInfo) -> Iterator[Days]:
+def _whole_days(span: Span, day_starts: Mapping[date, datetime]) -> Days | None:
     """The local days that lie wholly in a span."""
-    for span in spans:
-        first = span.start.astimezone(zone).date()
-        while day_start(first, zone) < span.start:
-            first += timedelta(days=1)
-        end = span.end.astimezone(zone).date()
-        while day_start(end, zone) > span.end:
-            end -= timedelta(days=1)
-        if first < end:
-            yield Days(first, end)
+    first = min((day for day, start in day_starts.items() if start >= span.start), default=None)
+    end = max((day for day, start in day_starts.items() if start <= span.end), default=None)
+    return Days(first, end) if first is not None and end is not None and first < end else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,7 +19,7 @@ from totalizer.query.compile import compile_plan
 from totalizer.query.completeness import LocalJournals
 from totalizer.query.cursor import decode_cursor
 from totalizer.query.parse import Query, parse_query
-from totalizer.query.plan import choose_rollup, make_plan
+from totalizer.query.plan import choose_rollup, clean_spans, days_to_look_up, make_plan
 from totalizer.query.result import shape_answer
 from totalizer.window import base_bucket
 
@@ -58,7 +59,10 @@ class QueryService:
             query = parse_query(self._catalog, parameters, now, own_zone)
             after = decode_cursor(query)
             choose_rollup(self._catalog, query)
-            plan = make_plan(self._catalog, query, ZoneInfo(own_zone), await _dirty(connection, organization_id, query))
+            dirty = await _dirty(connection, organization_id, query)
+            zone = ZoneInfo(own_zone)
+            days = days_to_look_up(query, zone, clean_spans(query, dirty))
+            plan = make_plan(self._catalog, query, zone, dirty, await _day_starts(connection, days, own_zone))
             statement = compile_plan(plan, query, organization_id, after)
             rows = await (await connection.execute(statement.sql.encode(), statement.parameters)).fetchall()
             complete = self._journals.all_loaded(ends, await _loaded(connection))
@@ -96,6 +100,18 @@ async def _dirty(connection: AsyncConnection[Any], organization_id: str, query: 
         [organization_id, query.event_type, base_bucket(query.start), query.end],
     )
     return [row[0] for row in await cursor.fetchall()]
+
+
+async def _day_starts(
+    connection: AsyncConnection[Any], days: Sequence[date], zone: str
+) -> dict[date, datetime]:
+    """When each local day begins, by the database's own reckoning."""
+    if not days:
+        return {}
+    cursor = await connection.execute(
+        "SELECT day, day::timestamp AT TIME ZONE %s FROM unnest(%s::date[]) AS day", [zone, list(days)]
+    )
+    return dict(await cursor.fetchall())
 
 
 async def _loaded(connection: AsyncConnection[Any]) -> dict[str, Position]:

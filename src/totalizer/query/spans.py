@@ -45,11 +45,6 @@ def without(spans: Sequence[Span], holes: Sequence[Span]) -> list[Span]:
     return result
 
 
-def clipped(spans: Sequence[Span], to: Span) -> list[Span]:
-    """The parts of `spans` that lie in `to`."""
-    return merged(Span(max(span.start, to.start), min(span.end, to.end)) for span in spans)
-
-
 def of_buckets(buckets: Iterable[datetime]) -> list[Span]:
     """The spans that base buckets cover."""
     return merged(Span(bucket, bucket + BASE) for bucket in buckets)

@@ -168,7 +168,7 @@ class Importer:
         if restart and checkpoint is not None:
             checkpoint.forget()
         report = Report(Quarantine(self.home, source.name), Display("test", console, console))
-        report.notice = self.said.append  # type: ignore[method-assign]
+        report.notice = self.said.append  # type: ignore[assignment, method-assign]
         sender = Sender(
             Target(self.receiver.url, self.key), self.stop, self.said.append, give_up_after_s=self.give_up_after_s
         )
@@ -191,7 +191,9 @@ class Case:
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind, self.folder = kind, folder
-        self.event_type = {"git": "commits", "access-log": "http_requests", "access-log-gz": "http_requests"}.get(kind, "commits")
+        self.event_type = {"git": "commits", "access-log": "http_requests", "access-log-gz": "http_requests"}.get(
+            kind, "commits"
+        )
 
     def make(self, count: int, *, broken: int | None = None, salt: str = "") -> Source:
         """An input of `count` lines; line number `broken` is none. Another `salt` makes another content."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import stat
+from typing import Any
 
 import pytest
 
 from totalizer.errors import OperationError
 from totalizer.ops.importers.report import Outcome
 
+from .conftest import Case, Importer, Receiver
+
 COUNT = 60
 
 
-def test_all_events_arrive_once(case, importer, receiver):
+def test_all_events_arrive_once(case: Case, importer: Importer, receiver: Receiver) -> None:
     report = importer.run(case.make(COUNT))
 
     assert len(receiver.events(case.event_type)) == COUNT
@@ -22,7 +25,7 @@ def test_all_events_arrive_once(case, importer, receiver):
     assert not (importer.home / "quarantine").exists()
 
 
-def test_the_second_time_nothing_is_sent(case, importer, receiver):
+def test_the_second_time_nothing_is_sent(case: Case, importer: Importer, receiver: Receiver) -> None:
     importer.run(case.make(COUNT))
     requests = receiver.requests
 
@@ -34,7 +37,7 @@ def test_the_second_time_nothing_is_sent(case, importer, receiver):
     assert report.outcome is Outcome.ALL_ACCEPTED
 
 
-def test_sending_all_again_changes_nothing(case, importer, receiver):
+def test_sending_all_again_changes_nothing(case: Case, importer: Importer, receiver: Receiver) -> None:
     importer.run(case.make(COUNT))
     stored = dict(receiver.stored)
 
@@ -45,7 +48,7 @@ def test_sending_all_again_changes_nothing(case, importer, receiver):
     assert receiver.stored == stored
 
 
-def test_new_lines_alone_are_sent(case, importer, receiver):
+def test_new_lines_alone_are_sent(case: Case, importer: Importer, receiver: Receiver) -> None:
     importer.run(case.make(COUNT))
 
     report = importer.run(case.make(COUNT + 5))
@@ -54,7 +57,7 @@ def test_new_lines_alone_are_sent(case, importer, receiver):
     assert len(receiver.stored) == COUNT + 5
 
 
-def test_a_changed_input_starts_over(case, importer, receiver):
+def test_a_changed_input_starts_over(case: Case, importer: Importer, receiver: Receiver) -> None:
     importer.run(case.make(COUNT))
 
     report = importer.run(case.make(COUNT, salt="other"))
@@ -64,7 +67,7 @@ def test_a_changed_input_starts_over(case, importer, receiver):
     assert len(receiver.stored) == 2 * COUNT
 
 
-def test_a_shorter_input_starts_over(case, importer, receiver):
+def test_a_shorter_input_starts_over(case: Case, importer: Importer, receiver: Receiver) -> None:
     importer.run(case.make(COUNT))
 
     report = importer.run(case.make(COUNT // 2))
@@ -73,7 +76,7 @@ def test_a_shorter_input_starts_over(case, importer, receiver):
     assert len(receiver.stored) == COUNT
 
 
-def test_a_failed_import_is_resumed(case, importer, receiver):
+def test_a_failed_import_is_resumed(case: Case, importer: Importer, receiver: Receiver) -> None:
     def fail_late(stored: int) -> None:
         if stored >= COUNT // 2:
             receiver.script = [401] * 100
@@ -91,7 +94,9 @@ def test_a_failed_import_is_resumed(case, importer, receiver):
     assert len(receiver.stored) == COUNT
 
 
-def test_an_interrupted_import_saves_its_place_and_is_resumed(case, importer, receiver):
+def test_an_interrupted_import_saves_its_place_and_is_resumed(
+    case: Case, importer: Importer, receiver: Receiver
+) -> None:
     def interrupt(stored: int) -> None:
         if stored >= 14:
             importer.stop.signalled = True
@@ -110,7 +115,7 @@ def test_an_interrupted_import_saves_its_place_and_is_resumed(case, importer, re
     assert receiver.received == COUNT, "what was acknowledged was sent again"
 
 
-def test_a_broken_line_is_quarantined_and_the_rest_goes_on(case, importer, receiver):
+def test_a_broken_line_is_quarantined_and_the_rest_goes_on(case: Case, importer: Importer, receiver: Receiver) -> None:
     report = importer.run(case.make(COUNT, broken=17))
 
     assert len(receiver.stored) == COUNT - 1
@@ -123,7 +128,7 @@ def test_a_broken_line_is_quarantined_and_the_rest_goes_on(case, importer, recei
     assert stat.S_IMODE(report.quarantine.file.parent.stat().st_mode) == 0o700
 
 
-def test_a_broken_line_is_quarantined_once_over_two_runs(case, importer):
+def test_a_broken_line_is_quarantined_once_over_two_runs(case: Case, importer: Importer) -> None:
     importer.run(case.make(COUNT, broken=17))
     second = importer.run(case.make(COUNT, broken=17))
 
@@ -131,10 +136,12 @@ def test_a_broken_line_is_quarantined_once_over_two_runs(case, importer):
     assert len(importer.quarantined()) == 1
 
 
-def test_an_event_the_server_refuses_is_quarantined_under_its_line(case, importer, receiver):
-    refused_id = []
+def test_an_event_the_server_refuses_is_quarantined_under_its_line(
+    case: Case, importer: Importer, receiver: Receiver
+) -> None:
+    refused_id: list[str] = []
 
-    def refuse(event_type, event):
+    def refuse(event_type: Any, event: Any) -> Any:
         if not refused_id and len(receiver.stored) == 20:
             refused_id.append(event["id"])
         return "cannot be so" if event["id"] in refused_id else None
@@ -149,7 +156,9 @@ def test_an_event_the_server_refuses_is_quarantined_under_its_line(case, importe
     assert 1 <= line["line"] <= COUNT
 
 
-def test_lost_answers_and_busy_servers_double_and_lose_nothing(case, importer, receiver):
+def test_lost_answers_and_busy_servers_double_and_lose_nothing(
+    case: Case, importer: Importer, receiver: Receiver
+) -> None:
     receiver.script = ["lose", 503, "store", "drop", 429, "lose", "store", 500, 502, "lose"]
 
     report = importer.run(case.make(COUNT))
@@ -160,7 +169,7 @@ def test_lost_answers_and_busy_servers_double_and_lose_nothing(case, importer, r
     assert receiver.received > COUNT, "no answer was lost, so the test proves nothing"
 
 
-def test_an_empty_input_says_so(case, importer, receiver):
+def test_an_empty_input_says_so(case: Case, importer: Importer, receiver: Receiver) -> None:
     report = importer.run(case.make(0))
 
     assert "nothing to import" in importer.said

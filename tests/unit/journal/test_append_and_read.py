@@ -143,9 +143,7 @@ def test_a_position_can_be_any_record_after_and_bounds_hold(open_journal: Opener
         assert len(reader.read(BEGINNING, records_max=1, bytes_max=1 << 20)) == 1
 
 
-def test_a_record_larger_than_any_bound_but_its_own_is_written_and_read(
-    open_journal: Opener, folder: Path
-) -> None:
+def test_a_record_larger_than_any_bound_but_its_own_is_written_and_read(open_journal: Opener, folder: Path) -> None:
     journal = open_journal(quota_bytes=8 << 20)
     payloads = [b"small", b"L" * (SEGMENT_BYTES * 20), b"small again"]
     for payload in payloads:
@@ -246,9 +244,7 @@ def test_a_failing_callback_is_reported_and_stops_nobody(
     assert payloads_in(folder) == [b"one", b"two"]
 
 
-def test_the_quota_refuses_before_accepting_and_discarding_makes_room(
-    open_journal: Opener, folder: Path
-) -> None:
+def test_the_quota_refuses_before_accepting_and_discarding_makes_room(open_journal: Opener, folder: Path) -> None:
     quota = 4 * SEGMENT_BYTES
     journal = open_journal(quota_bytes=quota)
     written = 0
@@ -276,9 +272,7 @@ def test_the_quota_refuses_before_accepting_and_discarding_makes_room(
 
 
 @pytest.mark.parametrize("quota", [32 << 10, 40 << 10, 100 << 10])
-def test_a_quota_smaller_than_a_segment_never_locks_up(
-    open_journal: Opener, folder: Path, quota: int
-) -> None:
+def test_a_quota_smaller_than_a_segment_never_locks_up(open_journal: Opener, folder: Path, quota: int) -> None:
     journal = open_journal(quota_bytes=quota, segment_bytes=1 << 20)
     reader, position, count = JournalReader(folder), BEGINNING, 0
 
@@ -320,9 +314,7 @@ def test_discard_deletes_whole_segments_before_the_position_and_never_the_newest
     reader.close()
 
 
-def test_positions_are_never_reused_even_if_everything_was_discarded(
-    open_journal: Opener, folder: Path
-) -> None:
+def test_positions_are_never_reused_even_if_everything_was_discarded(open_journal: Opener, folder: Path) -> None:
     last = BEGINNING
     for run in range(5):
         journal = open_journal()
@@ -342,9 +334,7 @@ def test_positions_are_never_reused_even_if_everything_was_discarded(
     assert len(segment_numbers(folder)) <= 2
 
 
-def test_polling_an_idle_journal_touches_no_file(
-    open_journal: Opener, folder: Path, disk: FaultyDisk
-) -> None:
+def test_polling_an_idle_journal_touches_no_file(open_journal: Opener, folder: Path, disk: FaultyDisk) -> None:
     journal = open_journal()
     journal.append_and_wait(b"one")
     reader = JournalReader(folder, disk=disk)
@@ -384,8 +374,6 @@ def test_journals_are_found_below_a_root(open_journal: Opener, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("sizes", [(100, 1 << 20), (1 << 20, 100)])
-def test_sizes_without_room_for_records_are_refused(
-    open_journal: Opener, sizes: tuple[int, int]
-) -> None:
+def test_sizes_without_room_for_records_are_refused(open_journal: Opener, sizes: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="or more"):
         open_journal(segment_bytes=sizes[0], quota_bytes=sizes[1])

@@ -80,9 +80,7 @@ def test_a_torn_tail_at_every_byte_is_cut_and_nothing_else_lost(small: Path, fol
     assert quarantined(folder) == []
 
 
-def test_recovery_after_a_torn_tail_begins_a_new_segment(
-    small: Path, folder: Path, open_journal: Opener
-) -> None:
+def test_recovery_after_a_torn_tail_begins_a_new_segment(small: Path, folder: Path, open_journal: Opener) -> None:
     small.write_bytes(small.read_bytes()[:-1])
     forget_watermark(folder)
     journal = open_journal()
@@ -113,7 +111,9 @@ def test_every_bit_flip_in_an_unfinished_segment_is_found_by_recovery(small: Pat
         else:
             hit = next(index for index, end in enumerate(ends(PAYLOADS)) if offset < end)
             assert payloads == PAYLOADS[:hit] + PAYLOADS[hit + 1 :]
-            assert [(note.offset, note.records_lost) for note in noted] == [([SEGMENT_HEADER_BYTES, *ends(PAYLOADS)][hit], 1)]
+            assert [(note.offset, note.records_lost) for note in noted] == [
+                ([SEGMENT_HEADER_BYTES, *ends(PAYLOADS)][hit], 1)
+            ]
             assert damage == noted
             kept = (folder / "quarantine" / str(noted[0].kept)).read_bytes()
             assert kept == changed[noted[0].offset : noted[0].offset + noted[0].length]
@@ -127,12 +127,12 @@ def test_every_bit_flip_behind_a_valid_watermark_is_found_by_the_reader(small: P
         hit = next(index for index, end in enumerate(ends(PAYLOADS)) if offset < end)
         payloads, damage = read_damaged(folder)
         assert payloads == PAYLOADS[:hit] + PAYLOADS[hit + 1 :]
-        assert [(each.offset, each.records_lost) for each in damage] == [([SEGMENT_HEADER_BYTES, *ends(PAYLOADS)][hit], 1)]
+        assert [(each.offset, each.records_lost) for each in damage] == [
+            ([SEGMENT_HEADER_BYTES, *ends(PAYLOADS)][hit], 1)
+        ]
 
 
-def test_damage_in_a_sealed_segment_is_reported_once_and_reading_goes_on(
-    folder: Path, open_journal: Opener
-) -> None:
+def test_damage_in_a_sealed_segment_is_reported_once_and_reading_goes_on(folder: Path, open_journal: Opener) -> None:
     journal = open_journal()
     for number in range(60):
         journal.append_and_wait(b"%02d" % number + b"." * 1500)
@@ -240,9 +240,7 @@ def test_a_missing_segment_is_noted_and_its_records_counted(folder: Path, open_j
     assert len(open_journal().recovery.damage) == 1
 
 
-def test_a_lost_journal_json_is_made_again_with_the_same_id(
-    small: Path, folder: Path, open_journal: Opener
-) -> None:
+def test_a_lost_journal_json_is_made_again_with_the_same_id(small: Path, folder: Path, open_journal: Opener) -> None:
     identity = JournalReader(folder).id
     for damaged in (None, b"", b"{", b"[]", b'{"format": "totalizer journal", "version": 1, "id": 5}'):
         (folder / "journal.json").unlink()
@@ -273,9 +271,7 @@ def test_unreadable_pages_are_damage_and_no_end(folder: Path, open_journal: Open
         assert records[-1].sequence == 100
 
 
-def test_payloads_that_look_like_records_are_not_taken_for_them(
-    folder: Path, open_journal: Opener
-) -> None:
+def test_payloads_that_look_like_records_are_not_taken_for_them(folder: Path, open_journal: Opener) -> None:
     """A sender may copy bytes of a segment it has seen; it cannot know the marker of the one it writes to."""
     journal = open_journal()
     journal.append_and_wait(b"victim")
@@ -293,9 +289,7 @@ def test_payloads_that_look_like_records_are_not_taken_for_them(
     assert payloads_in(folder) == [b"victim", b"real"]
 
 
-def test_a_quarantine_on_a_full_disk_does_not_stop_the_reading(
-    small: Path, folder: Path, disk: FaultyDisk
-) -> None:
+def test_a_quarantine_on_a_full_disk_does_not_stop_the_reading(small: Path, folder: Path, disk: FaultyDisk) -> None:
     data = bytearray(small.read_bytes())
     data[SEGMENT_HEADER_BYTES + 1] ^= 1
     small.write_bytes(data)

@@ -56,9 +56,7 @@ def test_one_failed_sync_abandons_the_segment_and_acknowledges_from_a_new_one(
 @pytest.mark.parametrize(
     "method", ["create", "reserve", "pwrite", "fdatasync", "fsync", "rename", "sync_folder", "truncate"]
 )
-def test_each_call_may_fail_once_anywhere_without_a_wrong_answer(
-    method: str, folder: Path, disk: FaultyDisk
-) -> None:
+def test_each_call_may_fail_once_anywhere_without_a_wrong_answer(method: str, folder: Path, disk: FaultyDisk) -> None:
     """The n-th call fails, for every n until none is left to fail; the records fill a segment and a half."""
     for nth in range(200):
         shutil.rmtree(folder, ignore_errors=True)
@@ -145,9 +143,7 @@ def test_short_writes_are_completed(open_journal: Opener, folder: Path, disk: Fa
     assert payloads_in(folder) == [b"a somewhat longer payload"]
 
 
-def test_a_write_that_writes_nothing_is_an_error_and_no_endless_loop(
-    open_journal: Opener, disk: FaultyDisk
-) -> None:
+def test_a_write_that_writes_nothing_is_an_error_and_no_endless_loop(open_journal: Opener, disk: FaultyDisk) -> None:
     journal = open_journal(disk=disk)
     disk.short_writes = 0
     with pytest.raises(JournalFailed, match="wrote nothing"):
@@ -218,7 +214,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "disk"
     path.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k,nr_inodes=100", "tmpfs", path], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=512k,nr_inodes=100", "tmpfs", path],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mount.returncode:
         pytest.skip(f"mounting a tmpfs is not allowed here: {mount.stderr.strip()}")

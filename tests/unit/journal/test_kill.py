@@ -57,9 +57,7 @@ def test_acknowledged_records_survive_kills_at_random_times(tmp_path: Path, reco
     moments = random.Random(seed)
     acknowledged: list[str] = []
     for run in range(8):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, folder, str(run)], stdout=subprocess.PIPE, text=True
-        )
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, folder, str(run)], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "open\n"
         time.sleep(moments.random() * 0.15)

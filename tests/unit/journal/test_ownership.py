@@ -43,9 +43,7 @@ def test_a_second_process_is_told_who_the_first_is(open_journal: Opener, folder:
         except JournalBusy as error:
             print(error)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
     assert f"process {os.getpid()}" in done.stdout
 
 
@@ -97,9 +95,7 @@ def test_recover_idle_makes_what_a_killed_writer_left_readable(folder: Path) -> 
     reader.close()
 
 
-def test_a_forked_child_can_neither_write_nor_free_the_parents_journal(
-    open_journal: Opener, folder: Path
-) -> None:
+def test_a_forked_child_can_neither_write_nor_free_the_parents_journal(open_journal: Opener, folder: Path) -> None:
     journal = open_journal()
     journal.append_and_wait(b"parent before")
     answer, question = os.pipe()

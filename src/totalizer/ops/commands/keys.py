@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Optional
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from totalizer.ops.commands.options import HomeOption
 from totalizer.ops.connection import stack_settings
@@ -36,7 +36,7 @@ def create(
     """Make a key and show it, this once."""
     settings = stack_settings(home)
     keys = server_part("totalizer.store.keys")
-    with server_part("totalizer.ops.access").admin_connection(settings) as connection:
+    with server_part("totalizer.app").administrator_connection(settings) as connection, connection.transaction():
         organization_id = keys.create_organization(connection, organization, time_zone or settings.default_time_zone)
         key = keys.create_key(connection, organization_id, name, tuple(scope) if scope else keys.SCOPES)
     OUT.print(key, markup=False)
@@ -46,9 +46,10 @@ def create(
 def list_keys(home: HomeOption = None) -> None:
     """Show all keys; what they are is not stored."""
     settings = stack_settings(home)
-    with server_part("totalizer.ops.access").admin_connection(settings) as connection:
+    with server_part("totalizer.app").administrator_connection(settings) as connection:
         rows = server_part("totalizer.store.keys").list_keys(connection)
-    table = Table("id", "organisation", "name", "scopes", "created", "state")
+    # The id is to be copied, so a narrow terminal must not cut it.
+    table = Table(Column("id", no_wrap=True, min_width=36), "organisation", "name", "scopes", "created", "state")
     for row in rows:
         state = "live" if row.revoked_at is None else f"revoked {row.revoked_at:%Y-%m-%d %H:%M}"
         created = f"{row.created_at:%Y-%m-%d %H:%M}"
@@ -60,7 +61,7 @@ def list_keys(home: HomeOption = None) -> None:
 def revoke(key_id: Annotated[str, typer.Argument(help="Id as `keys list` shows it.")], home: HomeOption = None) -> None:
     """End a key."""
     settings = stack_settings(home)
-    with server_part("totalizer.ops.access").admin_connection(settings) as connection:
+    with server_part("totalizer.app").administrator_connection(settings) as connection:
         server_part("totalizer.store.keys").revoke_key(connection, key_id)
     OUT.print(f"revoked {key_id}", markup=False)
 
@@ -74,7 +75,7 @@ def bootstrap(home: HomeOption = None) -> None:
         OUT.print(f"the first key is in {path}", markup=False)
         return
     keys = server_part("totalizer.store.keys")
-    with server_part("totalizer.ops.access").admin_connection(settings) as connection:
+    with server_part("totalizer.app").administrator_connection(settings) as connection, connection.transaction():
         organization_id = keys.create_organization(connection, FIRST_ORGANIZATION, settings.default_time_zone)
         key = keys.create_key(connection, organization_id, FIRST_KEY)
         # Within the transaction: a key that could not be kept is not made.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from totalizer.ops.commands.options import HomeOption
 from totalizer.ops.connection import own_settings
@@ -19,15 +17,23 @@ def status(home: HomeOption = None) -> None:
     """Show what runs, where, and whether the API is ready. Exit code 3 when nothing runs."""
     folder = own_settings(home).home.expanduser().resolve()
     state = server_part("totalizer.ops.state").read_state(folder)
-    if state is None or not state.running():
+    if state is None:
         OUT.print(f"nothing runs on {folder}", markup=False)
         raise typer.Exit(NOT_RUNNING)
-    table = Table.grid(padding=(0, 2))
-    for name, value in server_part("totalizer.ops.screen").rows(state, folder):
-        table.add_row(f"[bold cyan]{name}[/]", escape(value))
-    table.add_row("[bold cyan]Running[/]", f"since {state.started_at} as pid {state.pid}")
-    table.add_row("[bold cyan]Health[/]", escape(_health_text(state.url)))
-    OUT.print(table)
+    if not state.running():
+        OUT.print(
+            f"`totalizer up` (pid {state.pid}) on {folder} was killed; the next `totalizer up` takes over what it left "
+            "running, `totalizer down` stops it",
+            markup=False,
+        )
+        raise typer.Exit(NOT_RUNNING)
+    screen = server_part("totalizer.ops.screen")
+    rows = [
+        *screen.rows(state, folder),
+        ("Running", f"since {state.started_at} as pid {state.pid}"),
+        ("Health", _health_text(state.url)),
+    ]
+    OUT.print(screen.lines(rows))
 
 
 def _health_text(url: str) -> str:

@@ -22,7 +22,9 @@ NOT_EXACT = 1
 def verify(home: HomeOption = None) -> None:
     """Compare what was loaded, what is stored and what is rolled up. Exit code 1 if anything differs."""
     settings = stack_settings(home)
-    with server_part("totalizer.ops.access").refresher_connection(settings) as connection:
+    app, roles = server_part("totalizer.app"), server_part("totalizer.store.roles")
+    dsn = app.dsn_of(settings, roles.Role.REFRESHER)
+    with server_part("totalizer.store.connect").connect(dsn, autocommit=True) as connection:
         balances = server_part("totalizer.rollup.verify").verify(connection)
     OUT.print(_table(balances))
     wrong = sum(not balance.exact for balance in balances)

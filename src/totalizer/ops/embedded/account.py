@@ -122,7 +122,7 @@ class Account:
         if done.returncode != 0:
             output = "\n".join(part for part in (done.stdout.strip(), done.stderr.strip()) if part)
             raise OperationError(f"{arguments[0]} failed as user {self.name} (exit {done.returncode}):\n{output}")
-        return done.stdout
+        return str(done.stdout)
 
 
 def clean_environment() -> dict[str, str]:

@@ -103,10 +103,12 @@ def single_user(
     Raises:
         OperationError: it failed.
     """
-    # --single reports a failed statement on standard error and still exits with 0; -j takes whole lines.
+    # --single may report a failed statement on standard error and still exit with 0. The statement may hold a
+    # password, so it is not repeated with the error.
     output = account.run(
         "/bin/sh", "-c", 'exec "$0" "$@" 2>&1', binaries.program("postgres"), "--single", "-D", str(data),
-        "-c", "exit_on_error=on", "-c", "log_min_messages=error", "-c", "log_min_error_statement=panic", database, text=statement + "\n",
+        "-c", "exit_on_error=on", "-c", "log_min_messages=error", "-c", "log_min_error_statement=panic", database,
+        text=statement + "\n",
     )  # fmt: skip
     if "ERROR:" in output or "FATAL:" in output:
         raise OperationError(f"PostgreSQL in single-user mode said: {output.strip()}")

@@ -32,7 +32,7 @@ SOCKET_PORT = 5432
 #: Seconds that a probe waits for the server's answer.
 PROBE_SECONDS_MAX = 1.0
 #: Server processes that outlived their postmaster: immediate shutdown, then the end.
-ORPHAN_STEPS = ((signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+ORPHAN_STEPS = ((signal.SIGQUIT, 2.0), (signal.SIGKILL, 5.0))
 
 
 class EmbeddedPostgres(EmbeddedServer):
@@ -102,7 +102,7 @@ class EmbeddedPostgres(EmbeddedServer):
         return self._status() in ("ready", None) and _accepts_connections(self.socket_dir)
 
     def _status(self) -> str | None:
-        """What the server last wrote of itself: starting, ready, stopping; empty at first. None if it may not be read."""
+        """What the server last said of itself: starting, ready, stopping; empty at first. None if unreadable."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:

@@ -14,7 +14,7 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.errors import OperationError
 from totalizer.ops.embedded.folders import Folders
 from totalizer.ops.log import LOG, open_log, tail
-from totalizer.ops.process import ProcessId, wait_until
+from totalizer.ops.process import ProcessId, wait_patiently, wait_until
 from totalizer.ops.record import RunRecord, forget
 from totalizer.ops.signals import never
 
@@ -130,7 +130,7 @@ class EmbeddedServer(ABC):
             if not self.alive():
                 break
             self._send(number)
-            if not self._await_end(seconds, hurried):
+            if not wait_patiently(lambda: not self.alive(), seconds, hurried, self._clock):
                 LOG.warning("%s did not end on %s", self.name, number.name)
         self._child = self._process = None
         self._after_stop()
@@ -148,15 +148,6 @@ class EmbeddedServer(ABC):
     def exit_text(self) -> str:
         """That it ended, with the end of its log."""
         return f"{self.name} ended unexpectedly; {self.log_path} ends with:\n{tail(self.log_path)}"
-
-    def _await_end(self, seconds: float, hurried: Callable[[], bool]) -> bool:
-        short = self._clock.monotonic() + 1.0
-
-        def done() -> bool:
-            return not self.alive() or (hurried() and self._clock.monotonic() > short)
-
-        wait_until(done, seconds, self._clock)
-        return not self.alive()
 
     def _send(self, number: signal.Signals) -> None:
         if self._child is not None:

@@ -42,7 +42,8 @@ class Display:
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False), BarColumn(),
-                TextColumn("{task.fields[state]}", markup=False), TimeRemainingColumn(), console=self._console, transient=True,
+                TextColumn("{task.fields[state]}", markup=False), TimeRemainingColumn(),
+                console=self._console, transient=True,
             )  # fmt: skip
             self._bar.start()
             self._task = self._bar.add_task(self._title, total=None, state="")
@@ -71,11 +72,12 @@ class Display:
     def summary(self, rows: list[tuple[str, str]]) -> None:
         """Show the sums."""
         self._take_down()
-        table = Table(show_header=False, title=Text(self._title), title_justify="left")
+        table = Table(show_header=False)
         table.add_column()
         table.add_column(justify="right", overflow="fold")
         for name, value in rows:
             table.add_row(Text(_printable(name)), Text(_printable(value)))
+        self._result.print(Text(self._title), soft_wrap=True)
         self._result.print(table)
 
     def _take_down(self) -> None:

@@ -18,12 +18,12 @@ class TextLimits:
         self._lengths = lengths
 
     def cut(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """The same fields, texts that are too long cut to their limit."""
-        lengths = self._lengths
-        return {
-            name: value[: lengths[name]] if name in lengths and len(value) > lengths[name] else value
-            for name, value in fields.items()
-        }
+        """The same fields, texts that are too long cut to their limit, in place."""
+        for name, length in self._lengths.items():
+            value = fields.get(name)
+            if value is not None and len(value) > length:
+                fields[name] = value[:length]
+        return fields
 
 
 def text_limits(event_type: str) -> TextLimits:

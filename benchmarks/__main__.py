@@ -1,0 +1,63 @@
+"""`python -m benchmarks [NAME] [--quick]`: runs one benchmark; without a name, lists them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from importlib import import_module
+from typing import Annotated, Any, Optional
+
+import typer
+
+from benchmarks.progress import show
+from benchmarks.result import Result
+from totalizer.errors import OperationError
+from totalizer.ops.console import OUT, exit_code_of
+
+#: Every benchmark: its module is called like it and has `run(quick) -> Iterator[Result]`.
+BENCHMARKS = {"ingest": "batches and single events until they are stored; idle memory; second start"}
+
+
+def main(
+    name: Annotated[
+        Optional[str],  # noqa: UP045 - Typer reads the annotation at run time
+        typer.Argument(help="Which benchmark. Without it they are listed.", show_default=False),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Less of everything: under a minute.")] = False,
+) -> None:
+    """Measure the system beside its baselines: a line of JSON a result, then a table on standard error."""
+    if name is None:
+        for each, about in BENCHMARKS.items():
+            OUT.print(f"{each}    {about}", markup=False)
+        return
+    if name not in BENCHMARKS:
+        raise OperationError(f"no benchmark {name!r}; there is {', '.join(BENCHMARKS)}")
+    results: list[Result] = []
+    run = import_module(f"benchmarks.{name}").run(quick)
+    with closing(run):
+        for result in _written(run):
+            results.append(result)
+    show(results)
+
+
+def _written(results: Iterator[Result]) -> Iterator[Result]:
+    """The results, each written to standard output as it comes."""
+    for result in results:
+        sys.stdout.write(result.line())
+        sys.stdout.flush()
+        yield result
+
+
+def _end(_number: int, _frame: Any) -> None:
+    """On SIGTERM and SIGHUP end as on Ctrl-C: servers are stopped and folders removed on the way out."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    sys.exit(exit_code_of(app, debug=lambda: False))

@@ -1,0 +1,92 @@
+"""Events one a request, each answered when it is durable, beside a server that answers without keeping anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.client import Report
+from benchmarks.database import Database
+from benchmarks.progress import note
+from benchmarks.result import Result, less_is_better, more_is_better
+from benchmarks.sending import bare_server, send, send_and_store
+from benchmarks.stack import Stack
+from benchmarks.workload import SINGLE_PATH, make_events, make_requests, write_requests
+
+BENCH = "ingest"
+BASELINE = "the same server with a bare handler"
+#: Requests on their way at a time, one on each connection.
+CONNECTIONS = (64, 128)
+#: Requests of the round that does not count.
+WARM_UP = 2000
+
+
+class Round(NamedTuple):
+    """One round of both sides.
+
+    Attributes:
+        ours: the client's report on the stack.
+        stored: events stored a second, from the first byte sent to the last event stored.
+        bare: the client's report on the bare server.
+    """
+
+    ours: Report
+    stored: float
+    bare: Report
+
+
+def run_singles(stack: Stack, database: Database, folder: Path, *, events: int, rounds: int) -> Iterator[Result]:
+    """Requests a second and their latency, and events stored a second, for each number of connections.
+
+    Args:
+        stack: running.
+        database: its.
+        folder: for the requests.
+        events: in a round.
+        rounds: of each side, by turns.
+    """
+    path = folder / "singles"
+    requests = make_requests(SINGLE_PATH, make_events(events), stack.port, stack.api_key())
+    write_requests(path, requests)
+    write_requests(folder / "warm", requests[:WARM_UP])
+    del requests
+    with bare_server() as bare_port:
+        send(bare_port, CONNECTIONS[0], folder / "warm")
+        send(stack.port, CONNECTIONS[0], folder / "warm")
+        for connections in CONNECTIONS:
+            case = f"single events, {connections} connections"
+            played = []
+            for number in range(rounds):
+                played.append(_play(stack, database, bare_port, connections, path, events))
+                note(f"{case}, round {number + 1} of {rounds}: {_words(played[-1])}")
+            yield from _results(case, played)
+
+
+def _play(stack: Stack, database: Database, bare_port: int, connections: int, requests: Path, events: int) -> Round:
+    database.reset()
+    ours, seconds = send_and_store(stack.port, connections, requests, database, events)
+    # The rollups finish first, so that the bare server has the machine to itself.
+    database.reset()
+    return Round(ours, events / seconds, send(bare_port, connections, requests))
+
+
+def _words(played: Round) -> str:
+    return (
+        f"{played.ours.rate:,.0f} acknowledged/s (p99 {played.ours.latency_ms_p99:.1f} ms), {played.stored:,.0f} stored/s, "
+        f"{played.bare.rate:,.0f}/s by {BASELINE}"
+    )
+
+
+def _results(case: str, rounds: list[Round]) -> Iterator[Result]:
+    acknowledged = [played.ours.rate for played in rounds]
+    bare = [played.bare.rate for played in rounds]
+    yield more_is_better(BENCH, f"{case}: acknowledged", "events/s", acknowledged, BASELINE, bare)
+    for name in ("p50", "p99"):
+        ours, theirs = (
+            [getattr(report, f"latency_ms_{name}") for report in reports]
+            for reports in ((played.ours for played in rounds), (played.bare for played in rounds))
+        )
+        yield less_is_better(BENCH, f"{case}: latency {name}", "ms", ours, BASELINE, theirs)
+    stored = [played.stored for played in rounds]
+    yield more_is_better(BENCH, f"{case}: stored", "events/s", stored, "acknowledged in the same rounds", acknowledged)
