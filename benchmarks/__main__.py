@@ -58,6 +58,6 @@ def _end(_number: int, _frame: Any) -> None:
 if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
-    app = typer.Typer(add_completion=False)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     sys.exit(exit_code_of(app, debug=lambda: False))

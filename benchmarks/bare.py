@@ -17,7 +17,6 @@ class CommandExecution(msgspec.Struct):
     id: str
     user_id: str
     team_id: str
-    project_id: str
     command_name: str
     execution_time_ms: int
     status: str

@@ -52,7 +52,7 @@ def _words(stack: Stack, processes: list[psutil.Process], shares: list[int]) -> 
 
 def _name(process: psutil.Process) -> str:
     """The part a process plays: the subcommand of ours, the program or title of others."""
-    words = process.cmdline()
+    words: list[str] = process.cmdline()
     return words[words.index("-m") + 2] if "totalizer" in words else words[0].rsplit("/", 1)[-1]
 
 

@@ -38,7 +38,7 @@ class Size(NamedTuple):
 
 FULL = Size(batch_events=300_000, batch_rounds=3, single_events=60_000, single_rounds=3, rest_s=10.0, starts=3)
 #: Under a minute on two slow cores.
-QUICK = Size(batch_events=60_000, batch_rounds=2, single_events=12_000, single_rounds=1, rest_s=2.0, starts=1)
+QUICK = Size(batch_events=60_000, batch_rounds=2, single_events=12_000, single_rounds=2, rest_s=2.0, starts=1)
 
 
 def run(quick: bool) -> Iterator[Result]:

@@ -73,8 +73,8 @@ def _play(stack: Stack, database: Database, bare_port: int, connections: int, re
 
 def _words(played: Round) -> str:
     return (
-        f"{played.ours.rate:,.0f} acknowledged/s (p99 {played.ours.latency_ms_p99:.1f} ms), {played.stored:,.0f} stored/s, "
-        f"{played.bare.rate:,.0f}/s by {BASELINE}"
+        f"{played.ours.rate:,.0f} events/s acknowledged (p99 {played.ours.latency_ms_p99:.1f} ms), "
+        f"{played.stored:,.0f} stored, {played.bare.rate:,.0f} by {BASELINE}"
     )
 
 

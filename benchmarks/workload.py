@@ -17,7 +17,7 @@ from totalizer.event import KEY, decode_batch
 EVENT_TYPE = "command_executions"
 BATCH_PATH, SINGLE_PATH = "/api/metrics/batch", "/api/metrics/commands"
 BATCH_EVENTS = 1000
-USERS, TEAMS, PROJECTS = 20, 4, 8
+USERS, TEAMS = 20, 4
 #: Events happened within this long before now.
 SPAN = timedelta(hours=2)
 #: Rows of one transaction of the plain COPY.
@@ -59,14 +59,13 @@ def make_events(count: int) -> list[bytes]:
     def new_id() -> str:
         return str(uuid.UUID(int=choose.getrandbits(128), version=4))
 
-    users, teams, projects = ([new_id() for _ in range(some)] for some in (USERS, TEAMS, PROJECTS))
+    users, teams = ([new_id() for _ in range(some)] for some in (USERS, TEAMS))
     latest = utc_datetime(SYSTEM_CLOCK.now_ns())
     span_ms = SPAN // timedelta(milliseconds=1)
     return [
         (
             f'{{"id":"{new_id()}","user_id":"{choose.choice(users)}","team_id":"{choose.choice(teams)}",'
-            f'"project_id":"{choose.choice(projects)}","command_name":"{choose.choice(_COMMANDS)}",'
-            f'"execution_time_ms":{choose.randrange(20_000)},"status":"{choose.choice(_STATUSES)}",'
+            f'"command_name":"{choose.choice(_COMMANDS)}","execution_time_ms":{choose.randrange(20_000)},"status":"{choose.choice(_STATUSES)}",'
             f'"executed_at":"{_time(latest - timedelta(milliseconds=choose.randrange(span_ms)))}",'
             f'"context":{{"branch":"{choose.choice(_BRANCHES)}","shell":"zsh","exit_code":{choose.randrange(3)}}}}}'
         ).encode()

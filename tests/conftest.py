@@ -1,133 +1,14 @@
-"""The real parts that tests run on: a PostgreSQL cluster, databases in it, and a whole running stack.
-
-A part that cannot be had skips its tests on a laptop, with the reason, and fails them when CI=true.
-"""
+"""Fixtures of the real parts: a PostgreSQL cluster for the session, a database for a test, a running stack."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import psycopg
 import pytest
-from psycopg import Connection
 
+from support import SECRET, Cluster, Database, RunningStack, Stack, new_organization
 from totalizer.catalog import Catalog, load_catalog
 from totalizer.ops.embedded import EmbeddedPostgres
-from totalizer.query.completeness import LocalJournals
-from totalizer.journal import Position
-from totalizer.store.keys import create_key, create_organization
-from totalizer.store.migrate import migrate
-from totalizer.store.password import password_for
-from totalizer.store.roles import Role, role_dsn
-
-SECRET = "a secret for tests"
-#: Seconds after which waiting for something that should happen fails the test.
-PATIENCE_S = 60.0
-
-
-def unavailable(reason: str) -> None:
-    """Skip for want of a part; in CI that is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"needed in CI: {reason}")
-    pytest.skip(reason)
-
-
-def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
-    """Wait for a condition; fails the test, saying what never happened."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {patience_s} s"
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@dataclass
-class Database:
-    """A migrated database of its own for one test."""
-
-    url: str
-    secret: str = SECRET
-    _open: list[Connection[Any]] = field(default_factory=list)
-
-    def dsn(self, role: Role) -> str:
-        """Connection string of one of the service's roles."""
-        return role_dsn(self.url, role, self.secret)
-
-    def connect(self, role: Role | None = None, *, autocommit: bool = True) -> Connection[Any]:
-        """A connection as a role, or as the administrator; closed when the test ends."""
-        connection = psycopg.connect(
-            self.url if role is None else self.dsn(role), autocommit=autocommit, options="-c timezone=UTC"
-        )
-        self._open.append(connection)
-        return connection
-
-    def close(self) -> None:
-        """Close what tests opened."""
-        for connection in self._open:
-            connection.close()
-
-
-class Cluster:
-    """A PostgreSQL cluster with a migrated template, from which a test's database is copied."""
-
-    def __init__(self, server: EmbeddedPostgres) -> None:
-        self._server, self._numbers = server, itertools.count(1)
-        self.catalog: Catalog = load_catalog()
-        self.create("migrated")
-        with psycopg.connect(self.url("migrated"), autocommit=True) as connection:
-            migrate(connection, self.catalog, SECRET)
-
-    def url(self, database: str) -> str:
-        """The administrator's connection string for a database."""
-        return psycopg.conninfo.make_conninfo(
-            self._server.url, dbname=database, user="postgres", password=password_for(SECRET, "postgres")
-        )
-
-    def create(self, name: str, template: str = "template0") -> None:
-        """Make a database."""
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-
-    def drop(self, name: str) -> None:
-        """Remove a database, whoever is still connected."""
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-    @contextlib.contextmanager
-    def database(self, template: str = "migrated") -> Iterator[Database]:
-        """A database that exists for the length of a with-block."""
-        name = f"test_{next(self._numbers)}"
-        self.create(name, template)
-        database = Database(self.url(name))
-        if template == "migrated":
-            with psycopg.connect(database.url, autocommit=True) as connection:
-                for role in Role:
-                    connection.execute(
-                        f"ALTER ROLE {role.value} IN DATABASE {name} SET search_path = events, analytics, totalizer, public"
-                    )
-        try:
-            yield database
-        finally:
-            database.close()
-            self.drop(name)
 
 
 @pytest.fixture(scope="session")
@@ -157,103 +38,6 @@ def catalog() -> Catalog:
     return load_catalog()
 
 
-class RunningStack:
-    """A whole stack, started as a user does it: `totalizer up`."""
-
-    def __init__(self, home: Path, **environment: str) -> None:
-        self.home, self.port = home, free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        own = {"TOTALIZER_REFRESH_INTERVAL_MS": "100", **environment}
-        clean = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
-        self._log = (home.parent / f"{home.name}.up.log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "totalizer", "up", "--home", str(home), "--port", str(self.port)],
-            env={**clean, **own}, stdout=self._log, stderr=subprocess.STDOUT, cwd=home.parent,
-        )  # fmt: skip
-        try:
-            wait_until(self._ready, "totalizer up")
-        except BaseException:
-            self.stop()
-            raise
-
-    def _ready(self) -> bool:
-        assert self.process.poll() is None, f"totalizer up ended:\n{self.output()}"
-        return "is ready" in self.output()
-
-    def output(self) -> str:
-        """What `totalizer up` has printed."""
-        self._log.seek(0)
-        return self._log.read()
-
-    def dsn(self, role: Role) -> str:
-        """Connection string of one of the service's roles."""
-        import json
-
-        state = json.loads((self.home / "run" / "state.json").read_text())
-        return role_dsn(state["dsn"], role, (self.home / "secret").read_text().strip())
-
-    def connect(self, role: Role | None) -> Connection[Any]:
-        """A connection as a role, or as the administrator."""
-        dsn = self.dsn(role or Role.APP)
-        if role is None:
-            secret = (self.home / "secret").read_text().strip()
-            dsn = psycopg.conninfo.make_conninfo(dsn, user="postgres", password=password_for(secret, "postgres"))
-        return psycopg.connect(dsn, autocommit=True, options="-c timezone=UTC")
-
-    def drain(self) -> None:
-        """Wait until everything acknowledged so far is loaded and rolled up."""
-        journals = LocalJournals(self.home / "journal")
-        ends = journals.durable_ends()
-        with self.connect(Role.REFRESHER) as connection:
-
-            def drained() -> bool:
-                rows = connection.execute(
-                    "SELECT journal_id::text, segment, position FROM totalizer.journal_offsets"
-                ).fetchall()
-                loaded = {row[0]: Position(row[1], row[2]) for row in rows}
-                marks = connection.execute("SELECT count(*) FROM totalizer.dirty_marks").fetchone()
-                return journals.all_loaded(ends, loaded) and marks == (0,)
-
-            wait_until(drained, "loading and rolling up")
-
-    def stop(self) -> int:
-        """End it as Ctrl-C does; returns the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        try:
-            return self.process.wait(60)
-        finally:
-            self._log.close()
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A running stack and an organisation of the test's own in it."""
-
-    running: RunningStack
-    organization_id: str
-    key: str
-
-    @property
-    def url(self) -> str:
-        """Base of the API."""
-        return self.running.url
-
-    @property
-    def home(self) -> Path:
-        """The data folder."""
-        return self.running.home
-
-    def drain(self) -> None:
-        """Wait until everything acknowledged so far is loaded and rolled up."""
-        self.running.drain()
-
-    def sql(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Rows of a query as the refresher, who sees every organisation's."""
-        with self.running.connect(Role.REFRESHER) as connection:
-            return connection.execute(query.encode(), parameters or None).fetchall()
-
-
 @pytest.fixture(scope="session")
 def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """One stack for all tests that need no other."""
@@ -262,16 +46,6 @@ def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS
         yield stack
     finally:
         assert stack.stop() == 0, "totalizer up did not stop cleanly"
-
-
-_names = itertools.count(1)
-
-
-def new_organization(running: RunningStack, time_zone: str = "UTC") -> Stack:
-    """An organisation of its own in a running stack, with a key."""
-    with running.connect(None) as connection:
-        organization_id = create_organization(connection, f"organisation {os.getpid()}-{next(_names)}", time_zone)
-        return Stack(running, organization_id, create_key(connection, organization_id, "test"))
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def create_front() -> Front:
     authenticator = Authenticator(pool, SYSTEM_CLOCK, cache_s=settings.key_cache_ms / 1000)
     collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
     queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
-    api = create_api(Services(authenticator, queries, pool, catalog), on_shutdown=journal.close)
     ingest = Ingest(authenticator, collector, journal, body_bytes_max=settings.body_bytes_max)
+    api = create_api(Services(authenticator, queries, pool, catalog, ingest), on_shutdown=journal.close)
     logger().info("api ready", journal=journal.id)
     return Front(ingest, AsgiBridge(api, settings.body_bytes_max), api.lifespan(), waiters.attach)

@@ -1,4 +1,4 @@
-"""Every setting, read once from the environment, `.env` and secret files.
+"""Every setting, read once from the environment and the file `.env`.
 
 A wrong value stops the start with a message naming the variable, the value and what is allowed.
 """
@@ -16,17 +16,20 @@ from totalizer.errors import ConfigurationError
 from totalizer.window import zone
 
 MIB = 1 << 20
+#: Variables that may hold a password; their values are shown nowhere.
+SECRET_VARIABLES = {"DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET"}
 
 
 def _named(variable: str, description: str, **limits: Any) -> Any:
-    return Field(validation_alias=variable, description=description, **limits)
+    # A secret is not in the settings' repr either, which ends up in logs and tracebacks.
+    return Field(validation_alias=variable, description=description, repr=variable not in SECRET_VARIABLES, **limits)
 
 
 class Settings(BaseSettings):
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, hide_input_in_errors=False
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, env_ignore_empty=True
     )
 
     home: Annotated[Path, _named("TOTALIZER_HOME", "Data folder: journal, embedded servers, keys, logs.")] = Path(
@@ -135,9 +138,6 @@ def hand_down(settings: Settings) -> None:
         os.environ["REDIS_URL"] = settings.redis_url
 
 
-_SECRET_VARIABLES = {"DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET"}
-
-
 def _shown(item: object) -> str:
     location, value = item["loc"], item["input"]  # type: ignore[index]
-    return "…" if _SECRET_VARIABLES.intersection(map(str, location)) else repr(value)
+    return "…" if SECRET_VARIABLES.intersection(map(str, location)) else repr(value)

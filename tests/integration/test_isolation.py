@@ -27,7 +27,11 @@ def two(feed: Any, command: Any) -> tuple[str, str]:
 
 
 def counted(table: str) -> str:
-    return f"SELECT count(*) FROM {table}" if table.startswith("events") else f"SELECT coalesce(sum(executions), 0) FROM {table}"
+    return (
+        f"SELECT count(*) FROM {table}"
+        if table.startswith("events")
+        else f"SELECT coalesce(sum(executions), 0) FROM {table}"
+    )
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -41,7 +45,9 @@ def test_without_an_organisation_no_rows(database: Any, two: Any, table: str) ->
     assert app.execute(counted(table)).fetchone() == (0,)
 
 
-@pytest.mark.parametrize("table", [*TABLES, "totalizer.dirty_marks", "totalizer.load_ledger", "totalizer.organizations"])
+@pytest.mark.parametrize(
+    "table", [*TABLES, "totalizer.dirty_marks", "totalizer.load_ledger", "totalizer.organizations"]
+)
 def test_asking_for_another_organisation_by_name_finds_nothing(database: Any, two: Any, table: str) -> None:
     mine, theirs = two
     column = "id" if table.endswith("organizations") else "organization_id"

@@ -19,7 +19,7 @@ COUNT = "SELECT count(*) FROM events.command_executions"
 
 def test_events_arrive_with_their_fields(feed: Any, command: Any) -> None:
     organization = feed.organization()
-    text = "tab\tnewline\nquote\"back\\slash é 😀 \\N \\."
+    text = 'tab\tnewline\nquote"back\\slash é 😀 \\N \\.'
     feed.send(
         organization,
         command_executions=[
@@ -54,7 +54,9 @@ def test_a_resend_is_a_duplicate_whatever_its_time(feed: Any, command: Any) -> N
 def test_the_same_id_with_other_contents_keeps_the_first_and_counts_a_conflict(feed: Any, command: Any) -> None:
     organization = feed.organization()
     feed.send(organization, command_executions=[command(id="a", execution_time_ms=1)])
-    feed.send(organization, command_executions=[command(id="a", execution_time_ms=2), command(id="a", execution_time_ms=1)])
+    feed.send(
+        organization, command_executions=[command(id="a", execution_time_ms=2), command(id="a", execution_time_ms=1)]
+    )
     feed.load()
     assert feed.rows("SELECT execution_time_ms FROM events.command_executions") == [(1,)]
     assert feed.rows(LEDGER) == [(1, 1, 1, 0)]
@@ -63,7 +65,9 @@ def test_the_same_id_with_other_contents_keeps_the_first_and_counts_a_conflict(f
 def test_ids_belong_to_their_organisation_and_source(feed: Any, command: Any) -> None:
     one, two = feed.organization("one"), feed.organization("two")
     for organization in (one, two):
-        feed.send(organization, command_executions=[command(id="a"), command(id="a", source="s"), command(id="a", source="t")])
+        feed.send(
+            organization, command_executions=[command(id="a"), command(id="a", source="s"), command(id="a", source="t")]
+        )
     feed.load()
     assert feed.one(COUNT) == 6
 
@@ -90,7 +94,7 @@ def test_a_journal_read_again_from_the_start_doubles_nothing(feed: Any, command:
 def test_events_of_many_days_find_or_make_their_partitions(feed: Any, command: Any) -> None:
     organization = feed.organization()
     few = [command(executed_at=f"2024-02-{day:02d}T23:59:59.999999Z") for day in range(1, 6)]
-    many = [command(executed_at=f"20{year:02d}-12-31T00:00:00Z") for year in range(0, 25)]
+    many = [command(executed_at=f"20{year:02d}-12-31T00:00:00Z") for year in range(25)]
     feed.send(organization, command_executions=few)
     feed.load()
     feed.send(organization, command_executions=many)
@@ -123,7 +127,9 @@ def bad_batch(feed: Any, organization: str, lines: list[bytes], columns: tuple[s
 def line_of(feed: Any, organization: str, command: Any, **fields: Any) -> bytes:
     import msgspec
 
-    admission = feed.collector.admit_batch(organization, msgspec.json.encode({"command_executions": [command(**fields)]}))
+    admission = feed.collector.admit_batch(
+        organization, msgspec.json.encode({"command_executions": [command(**fields)]})
+    )
     return admission.payload.split(b"\n", 1)[1]
 
 

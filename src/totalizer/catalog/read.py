@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from totalizer.catalog.measures import FIELD_KINDS, KINDS
+from totalizer.catalog.measures import FIELD_KINDS, KINDS, states
 from totalizer.catalog.model import FIXED_COLUMNS, Catalog, EventType, Field, FieldType, Measure, Rollup
-from totalizer.catalog.quoting import NAME
+from totalizer.catalog.place import At
 from totalizer.errors import CatalogError
 
 _FIELD_KEYS = {
@@ -19,6 +21,7 @@ _FIELD_KEYS = {
 _EVENT_TYPE_KEYS = {"title", "route", "time", "time_wire", "subject", "partition", "fields"}
 _ROLLUP_KEYS = {"title", "event_type", "dimensions", "measures"}
 _MEASURE_KEYS = {"kind", "field"}
+_ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
 #: Path segments under /api/metrics/ that are not event types.
 _TAKEN_ROUTES = {
     "batch", "aggregated", "dashboard", "real-time", "query", "export", "health", "stats", "performance", "receipts",
@@ -27,56 +30,14 @@ _TAKEN_ROUTES = {
 #: The most characters of one text field; PostgreSQL index rows and COPY lines stay small.
 TEXT_LENGTH_MAX = 65_536
 INTEGER_LIMIT = 2**63
+#: Keys of a batch request that are not event types.
+_TAKEN_KEYS = ("timestamp",)
+#: Columns PostgreSQL keeps in every table for itself.
+_SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
+#: Columns of rollup tables, and of every answer.
+_ROLLUP_COLUMNS = ("organization_id", "bucket", "day", "window_start")
 #: Bytes of a rollup's text dimensions; a PostgreSQL index row holds 2704.
 KEY_BYTES_MAX = 2400
-
-
-class _At:
-    """A place in a file: raises errors that name it."""
-
-    def __init__(self, file: str, *path: str) -> None:
-        self.file, self.path = file, path
-
-    def below(self, *names: str) -> _At:
-        return _At(self.file, *self.path, *names)
-
-    def wrong(self, reason: str) -> CatalogError:
-        return CatalogError(self.file, ".".join(self.path), reason)
-
-    def table(self, value: Any, known: set[str] | None = None) -> dict[str, Any]:
-        """`value`, which must be a table holding only known keys."""
-        if not isinstance(value, dict):
-            raise self.wrong(f"must be a table, not {value!r}")
-        for key in value:
-            if known is not None and key not in known:
-                raise self.below(key).wrong(f"unknown key; known here: {', '.join(sorted(known))}")
-        return value
-
-    def get(self, table: dict[str, Any], key: str, kind: type, default: Any = None) -> Any:
-        """`table[key]`, which must be of that type; with no default it must be there."""
-        if key not in table:
-            if default is None:
-                raise self.below(key).wrong("is missing")
-            return default
-        value = table[key]
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.below(key).wrong(f"must be a {kind.__name__}, not {value!r}")
-        return value
-
-    def name(self, name: str) -> str:
-        """`name`, which must be a plain identifier."""
-        if not NAME.fullmatch(name):
-            raise self.wrong("a name is lower-case letters, digits and _, starts with a letter, 48 at most")
-        return name
-
-    def strings(self, table: dict[str, Any], key: str) -> tuple[str, ...]:
-        """`table[key]`, a list of different strings; empty when absent."""
-        values = table.get(key, [])
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise self.below(key).wrong(f"must be a list of strings, not {values!r}")
-        if len(set(values)) != len(values):
-            raise self.below(key).wrong(f"names one thing twice: {values!r}")
-        return tuple(values)
 
 
 def load_catalog(paths: Iterable[Path] = ()) -> Catalog:
@@ -117,7 +78,7 @@ def parse_catalog(texts: Iterable[tuple[str, str]]) -> Catalog:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise CatalogError(file, "-", f"is not TOML: {error}") from error
-        at = _At(file)
+        at = At(file)
         at.table(document, {"event_type", "rollup"})
         for name, table in at.below("event_type").table(document.get("event_type", {})).items():
             here = at.below("event_type", name)
@@ -133,17 +94,21 @@ def parse_catalog(texts: Iterable[tuple[str, str]]) -> Catalog:
     return Catalog(event_types, rollups)
 
 
-def _add(known: dict[str, Any], name: str, item: Any, at: _At) -> None:
+def _add(known: dict[str, Any], name: str, item: Any, at: At) -> None:
     if name in known:
         raise at.wrong(f"is declared in {known[name].file} already; choose another name")
     known[name] = item
 
 
-def _event_type(at: _At, name: str, table: dict[str, Any], known: dict[str, EventType]) -> EventType:
+def _event_type(at: At, name: str, table: dict[str, Any], known: dict[str, EventType]) -> EventType:
     at.name(name)
+    if name in _TAKEN_KEYS or name.removesuffix("_keys") in known or f"{name}_keys" in known:
+        raise at.wrong(f"the name {name!r} is taken; choose another")
     route = at.get(table, "route", str, name)
-    if route in _TAKEN_ROUTES or "/" in route or any(route == other.route for other in known.values()):
-        raise at.below("route").wrong(f"{route!r} is taken or not one path segment")
+    if route in _TAKEN_ROUTES or any(route == other.route for other in known.values()):
+        raise at.below("route").wrong(f"{route!r} is taken; choose another")
+    if not _ROUTE.fullmatch(route):
+        raise at.below("route").wrong(f"{route!r} is no path segment of letters, digits and . _ ~ -, 64 at most")
     partition = at.get(table, "partition", str, "day")
     if partition not in ("day", "month"):
         raise at.below("partition").wrong(f"must be 'day' or 'month', not {partition!r}")
@@ -152,19 +117,26 @@ def _event_type(at: _At, name: str, table: dict[str, Any], known: dict[str, Even
         _field(at.below("fields", key), key, value)
         for key, value in at.below("fields").table(at.get(table, "fields", dict)).items()
     )
-    _no_name_twice(at, (*FIXED_COLUMNS, time_field), fields)
+    time_wire = at.get(table, "time_wire", str, time_field)
+    _no_name_twice(at, time_field, time_wire, fields)
     subject = at.get(table, "subject", str)
     if all(field.name != subject for field in fields):
         raise at.below("subject").wrong(f"{subject!r} is none of its fields")
     return EventType(
         name=name, title=at.get(table, "title", str, name), route=route, time_field=time_field,
-        time_wire=at.get(table, "time_wire", str, time_field), subject_field=subject, partition=partition,
+        time_wire=time_wire, subject_field=subject, partition=partition,
         fields=fields, file=at.file,
     )  # fmt: skip
 
 
-def _no_name_twice(at: _At, fixed: tuple[str, ...], fields: tuple[Field, ...]) -> None:
-    keys = {"id", "source"}
+def _no_name_twice(at: At, time_field: str, time_wire: str, fields: tuple[Field, ...]) -> None:
+    fixed, keys = {*FIXED_COLUMNS, *_SYSTEM_COLUMNS}, {"id", "source"}
+    if time_field in fixed:
+        raise at.below("time").wrong(f"{time_field!r} is a column every event table has; choose another name")
+    if time_wire in keys:
+        raise at.below("time_wire").wrong(f"the key {time_wire!r} is taken in sent events; choose another")
+    fixed.add(time_field)
+    keys.add(time_wire)
     for field in fields:
         if field.name in fixed:
             raise at.below("fields", field.name).wrong("this name is a column every event table has")
@@ -173,7 +145,7 @@ def _no_name_twice(at: _At, fixed: tuple[str, ...], fields: tuple[Field, ...]) -
         keys.add(field.key)
 
 
-def _field(at: _At, name: str, value: Any) -> Field:
+def _field(at: At, name: str, value: Any) -> Field:
     table = at.table(value, _FIELD_KEYS)
     at.name(name)
     text = at.get(table, "type", str)
@@ -195,7 +167,7 @@ def _field(at: _At, name: str, value: Any) -> Field:
     return field
 
 
-def _only_for(at: _At, table: dict[str, Any], kind: FieldType) -> None:
+def _only_for(at: At, table: dict[str, Any], kind: FieldType) -> None:
     """Refuse keys that mean nothing for the type."""
     allowed: dict[str, Callable[[FieldType], bool]] = {
         "minimum": lambda kind: kind.numeric,
@@ -210,19 +182,19 @@ def _only_for(at: _At, table: dict[str, Any], kind: FieldType) -> None:
             raise at.below(key).wrong(f"means nothing for a field of type {kind.value!r}")
 
 
-def _bound(at: _At, table: dict[str, Any], key: str, kind: FieldType) -> float | int | None:
+def _bound(at: At, table: dict[str, Any], key: str, kind: FieldType) -> float | int | None:
     if key not in table:
         return None
     value: float | int = table[key]
     wanted = (int,) if kind is FieldType.INTEGER else (int, float)
-    if not isinstance(value, wanted) or isinstance(value, bool):
+    if not isinstance(value, wanted) or isinstance(value, bool) or not math.isfinite(value):
         raise at.below(key).wrong(f"must be a number that fits the type, not {value!r}")
     if kind is FieldType.INTEGER and not -INTEGER_LIMIT <= value < INTEGER_LIMIT:
         raise at.below(key).wrong(f"{value} does not fit 64 bits")
     return value
 
 
-def _check_bounds(at: _At, field: Field) -> None:
+def _check_bounds(at: At, field: Field) -> None:
     if field.minimum is not None and field.maximum is not None and field.minimum > field.maximum:
         raise at.below("minimum").wrong(f"{field.minimum} is above the maximum {field.maximum}")
     if not 0 <= field.length_min <= field.length_max <= TEXT_LENGTH_MAX:
@@ -231,7 +203,7 @@ def _check_bounds(at: _At, field: Field) -> None:
         raise at.below("scale").wrong(f"must lie between 0 and 18, not {field.scale}")
 
 
-def _rollup(at: _At, name: str, table: dict[str, Any], event_types: dict[str, EventType]) -> Rollup:
+def _rollup(at: At, name: str, table: dict[str, Any], event_types: dict[str, EventType]) -> Rollup:
     at.name(name)
     type_name = at.get(table, "event_type", str)
     event_type = event_types.get(type_name)
@@ -247,13 +219,27 @@ def _rollup(at: _At, name: str, table: dict[str, Any], event_types: dict[str, Ev
     measures = tuple(_measure(at.below("measures", key), key, value, event_type) for key, value in declared.items())
     if not measures:
         raise at.below("measures").wrong("names no measure")
-    for measure in measures:
-        if measure.name in dimensions or measure.name in ("organization_id", "bucket", "day"):
-            raise at.below("measures", measure.name).wrong("this name is taken by a column of the rollup")
+    _no_column_twice(at, dimensions, measures)
     return Rollup(name, at.get(table, "title", str, name), type_name, dimensions, measures, at.file)
 
 
-def _fit_an_index(at: _At, fields: list[Field]) -> None:
+def _no_column_twice(at: At, dimensions: tuple[str, ...], measures: tuple[Measure, ...]) -> None:
+    taken = {*_ROLLUP_COLUMNS, *_SYSTEM_COLUMNS}
+    for dimension in dimensions:
+        if dimension in taken:
+            raise at.below("dimensions").wrong(
+                f"{dimension!r} is a column every rollup has; give the field another name"
+            )
+    taken.update(dimensions)
+    for measure in measures:
+        # The names that `states` derives, too; their types do not matter here.
+        names = {measure.name, *(state.column for state in states(measure, FieldType.NUMBER))}
+        if names & taken:
+            raise at.below("measures", measure.name).wrong("this name is taken by a column of the rollup")
+        taken |= names
+
+
+def _fit_an_index(at: At, fields: list[Field]) -> None:
     """A rollup's key is one index row: texts too long for it would stop the rollup, so they are refused here."""
     worst = sum(4 * (max(map(len, field.values)) if field.values else field.length_max)
                 for field in fields if field.type is FieldType.TEXT)  # fmt: skip
@@ -261,7 +247,7 @@ def _fit_an_index(at: _At, fields: list[Field]) -> None:
         raise at.wrong(f"its texts can take {worst} bytes, more than {KEY_BYTES_MAX}; lower the length_max of some")
 
 
-def _measure(at: _At, name: str, value: Any, event_type: EventType) -> Measure:
+def _measure(at: At, name: str, value: Any, event_type: EventType) -> Measure:
     table = at.table(value, _MEASURE_KEYS)
     at.name(name)
     kind = at.get(table, "kind", str)

@@ -9,15 +9,18 @@ import msgspec
 
 from totalizer.catalog import Catalog, EventType
 from totalizer.clock import Clock, utc_text
+from totalizer.collect.explain import explain
 from totalizer.collect.render import Renderer, Stamps, renderer
 from totalizer.collect.times import FUTURE_TOLERANCE, canonical_time
-from totalizer.collect.validator import batch_struct, event_struct, explain
+from totalizer.collect.validator import batch_struct, event_struct
 from totalizer.errors import Refusal, Refused
 from totalizer.event import BatchHeader, Section, encode_batch, new_event_ids
 
-_RAW_EVENT = msgspec.json.Decoder(msgspec.Raw)
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_BATCH = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TIMESTAMP: msgspec.json.Decoder[str | int | None] = msgspec.json.Decoder(str | int | None)
+#: For the message to a sender who got it wrong.
+_BATCH_FORM = 'a list of events under each event type, such as {"commits": [{…}, {…}]}'
 #: Nanoseconds of FUTURE_TOLERANCE.
 _TOLERANCE_NS = int(FUTURE_TOLERANCE.total_seconds()) * 1_000_000_000
 #: What decoding hostile bytes can raise, besides MsgspecError.
@@ -117,7 +120,7 @@ class Collector:
         try:
             event = tools.decoder.decode(body)
         except msgspec.ValidationError as error:
-            raise Refused(Refusal.INVALID_EVENT, explain(error, body)) from None
+            raise Refused(Refusal.INVALID_EVENT, explain(error, body, tools.event_type)) from None
         except _UNDECODABLE as error:
             raise bad_json(error) from None
         admission.events.append((tools, [event], None))
@@ -169,21 +172,17 @@ class Collector:
     def _decode_each(self, admission: Admission) -> None:
         try:
             batch = _RAW_BATCH.decode(admission.body)
-        except msgspec.ValidationError as error:
-            raise Refused(Refusal.BAD_REQUEST, f"a batch is an object of lists of events: {error}") from None
-        timestamp = msgspec.json.decode(batch.pop("timestamp", b"null"))
-        if timestamp is not None and not isinstance(timestamp, str | int):
-            raise Refused(Refusal.INVALID_TIME, f"timestamp: {timestamp!r} is not a time")
-        self._set_default_time(admission, timestamp)
-        raw_events: dict[str, list[msgspec.Raw]] = {}
-        for name, raw in batch.items():
-            try:
-                raw_events[name] = _RAW_EVENTS.decode(raw)
-            except msgspec.ValidationError:
-                raise Refused(Refusal.BAD_REQUEST, f"{name}: must be a list of events") from None
-        self._refuse_too_many(sum(map(len, raw_events.values())))
-        for name, events in raw_events.items():
-            self._decode_list(admission, name, events)
+            timestamp = _timestamp_of(batch)
+            raw_events = {name: _raw_events(name, raw) for name, raw in batch.items()}
+            self._set_default_time(admission, timestamp)
+            self._refuse_too_many(sum(map(len, raw_events.values())))
+            for name, events in raw_events.items():
+                self._decode_list(admission, name, events)
+        except msgspec.ValidationError:
+            raise Refused(Refusal.BAD_REQUEST, f"a batch must be a JSON object, {_BATCH_FORM}") from None
+        except _UNDECODABLE as error:
+            # What is skipped over at first is looked at closely only here.
+            raise bad_json(error) from None
 
     def _decode_list(self, admission: Admission, name: str, raw_events: list[msgspec.Raw]) -> None:
         tools = self._types.get(name)
@@ -192,13 +191,15 @@ class Collector:
         for index, raw in enumerate(raw_events):
             if tools is None:
                 known = ", ".join(self._types)
-                admission.reject(name, index, Refusal.UNKNOWN_EVENT_TYPE, f"{name!r} is none of {known}")
+                admission.reject(
+                    name, index, Refusal.UNKNOWN_EVENT_TYPE, f"{name:.80}: unknown event type; use one of {known}"
+                )
                 continue
             try:
                 good.append(tools.decoder.decode(raw))
                 indexes.append(index)
             except msgspec.ValidationError as error:
-                admission.reject(name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw)))
+                admission.reject(name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw), tools.event_type))
         if tools is not None and good:
             admission.events.append((tools, good, indexes))
 
@@ -262,6 +263,24 @@ class Collector:
             Refusal.INVALID_EVENT, f"none of the {len(items)} events can be accepted; the first: "
             f"{admission.items[0].message}", accepted=0, rejected=len(items), items=items,
         )  # fmt: skip
+
+
+def _timestamp_of(batch: dict[str, msgspec.Raw]) -> str | int | None:
+    """Take the time of events without one out of a batch."""
+    raw = batch.pop("timestamp", None)
+    try:
+        return None if raw is None else _TIMESTAMP.decode(raw)
+    except msgspec.ValidationError:
+        shown = bytes(raw or b"")[:80].decode(errors="replace")
+        reason = f"timestamp: must be an RFC 3339 time or whole milliseconds since 1970, not {shown}"
+        raise Refused(Refusal.INVALID_TIME, reason) from None
+
+
+def _raw_events(name: str, raw: msgspec.Raw) -> list[msgspec.Raw]:
+    try:
+        return _RAW_EVENTS.decode(raw)
+    except msgspec.ValidationError:
+        raise Refused(Refusal.BAD_REQUEST, f"{name:.80}: must be a list of events; a batch is {_BATCH_FORM}") from None
 
 
 def bad_json(error: Exception) -> Refused:

@@ -64,6 +64,7 @@ def renderer(event_type: EventType, *, escaping: bool) -> Renderer:
 
 def _source(event_type: EventType, escaping: bool) -> str:
     text = "escape({})" if escaping else "{}"
+    fixed = "{organization_id}\\t{time}\\t{stored_id}\\t{source}\\t{external_id}\\t{received_at}"
     columns = "\\t".join(f"{{{field.name}_}}" for field in event_type.fields)
     assignments = "\n            ".join(_assignment(field, text) for field in event_type.fields)
     return f"""
@@ -71,9 +72,9 @@ def render(events, stamps, reject):
     organization_id, received_at, default_time, latest, fresh_ids = stamps
     keyed, unkeyed = [], []
     for index, event in enumerate(events):
-        field = "{event_type.time_wire}"
+        field = {event_type.time_wire!r}
         try:
-            time = event.{event_type.time_field}
+            time = event.{event_type.time_field}_
             time = default_time if time is None else canonical_time(time, latest)
             field = "id"
             sent_id, source = event.id, event.source
@@ -87,7 +88,7 @@ def render(events, stamps, reject):
         except ValueError as error:
             reject(index, field, str(error))
             continue
-        line = f"{{organization_id}}\\t{{time}}\\t{{stored_id}}\\t{{source}}\\t{{external_id}}\\t{{received_at}}\\t{columns}\\n"
+        line = f"{fixed}\\t{columns}\\n"
         (unkeyed if sent_id is None else keyed).append(line)
     return keyed, unkeyed
 """
@@ -95,9 +96,9 @@ def render(events, stamps, reject):
 
 def _assignment(field: Field, text: str) -> str:
     """Statements that put the column's text of a field into `<name>_`."""
-    value = f"event.{field.name}"
+    value = f"event.{field.name}_"
     match field.type:
-        case FieldType.TEXT if not field.values:
+        case FieldType.TEXT:
             rendered = text.format(value)
         case FieldType.JSON:
             rendered = f"json_column({value})"
@@ -109,4 +110,4 @@ def _assignment(field: Field, text: str) -> str:
             rendered = value
     if not field.required:
         rendered = f"NULL if {value} is None else {rendered}"
-    return f'field = "{field.key}"; {field.name}_ = {rendered}'
+    return f"field = {field.key!r}; {field.name}_ = {rendered}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
@@ -11,8 +12,15 @@ EARLIEST = "1970-01-01T00:00:00.000000Z"
 FUTURE_TOLERANCE = timedelta(minutes=5)
 #: A whole number below this, read as milliseconds, is before 1973: it is far likelier to be seconds.
 MILLISECONDS_MIN = 100_000_000_000
+#: Characters of a wrong time shown in an error.
+SHOWN_MAX = 80
 MILLISECONDS_MAX = 253_402_300_799_999  # the end of the year 9999
 
+#: What is taken for a time: RFC 3339, and what ISO 8601 writers leave out of it. datetime alone would take more, and
+#: not the same in every version of Python.
+_SPELLING = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII | re.IGNORECASE
+).fullmatch
 _SECONDS = frozenset(f"{second:02d}" for second in range(60))
 _MILLISECONDS = frozenset(f"{millisecond:03d}" for millisecond in range(1000))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,7 +38,7 @@ def canonical_time(value: str | int, latest: str) -> str:
     """
     text = _from_milliseconds(value) if isinstance(value, int) else _usual_spelling(value) or _from_text(value)
     if not EARLIEST <= text <= latest:
-        raise ValueError(f"{value!r} is {'before 1970' if text < EARLIEST else 'in the future'}; check the clock")
+        raise ValueError(f"{_cut(value)!r} is {'before 1970' if text < EARLIEST else 'in the future'}; check the clock")
     return text
 
 
@@ -62,23 +70,30 @@ def _is_minute(text: str) -> bool:
 
 def _from_text(value: str) -> str:
     try:
-        moment = datetime.fromisoformat(value)
+        if not _SPELLING(value):
+            raise ValueError
+        moment = datetime.fromisoformat(value.upper())
     except ValueError:
-        raise ValueError(f"{value!r} is not an RFC 3339 time such as 2025-09-05T10:00:00Z") from None
+        raise ValueError(f"{_cut(value)!r} is not an RFC 3339 time such as 2025-09-05T10:00:00Z") from None
     return _normalised(moment, value)
 
 
 def _normalised(moment: datetime, value: str) -> str:
     if moment.tzinfo is None:
-        raise ValueError(f"{value!r} names no time zone; end it with Z or an offset such as +02:00")
+        raise ValueError(f"{_cut(value)!r} names no time zone; end it with Z or an offset such as +02:00")
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:
-        raise ValueError(f"{value!r} lies outside the years 1 to 9999") from None
+        raise ValueError(f"{_cut(value)!r} lies outside the years 1 to 9999") from None
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
+
+
+def _cut(value: str | int) -> str | int:
+    return value if isinstance(value, int) or len(value) <= SHOWN_MAX else f"{value[:SHOWN_MAX]}…"
 
 
 def _from_milliseconds(value: int) -> str:
     if not MILLISECONDS_MIN <= value <= MILLISECONDS_MAX:
-        raise ValueError(f"{value} is not milliseconds since 1970; it looks like seconds or is out of range")
+        shown = str(value) if value.bit_length() < 256 else "a number without end"
+        raise ValueError(f"{shown} is not milliseconds since 1970; it looks like seconds or is out of range")
     return (_EPOCH + timedelta(milliseconds=value)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,7 +1,7 @@
 """Durable, append-only, bounded: what is acknowledged is on the disk, and is read back exactly as it was.
 
-Read `format` for the bytes, `pending` and `writer` for the way in, `recovery` for what follows a crash, `segment_view`
-and `reader` for the way out. docs/reference/journal.md tells it for operators.
+Read `format` for the bytes, `pending` and `writer` for the way in, `recovery` for what follows a crash,
+`segment_view` and `reader` for the way out. docs/reference/journal.md tells it for operators.
 """
 
 from totalizer.journal.journal import Journal, JournalStats

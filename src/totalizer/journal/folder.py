@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -18,9 +19,11 @@ IDENTITY_NAME = "journal.json"
 LOCK_NAME = "lock"
 IDENTITY_FORMAT = "totalizer journal"
 IDENTITY_VERSION = 1
-#: Seconds a writer waits for a process that is only recovering the folder: scanning a segment of 1 GiB takes a few.
+#: Seconds a writer waits for a process that is only recovering the folder: scanning a segment of 1 GiB takes
+#: a few.
 RECOVERING_WAIT_S = 10.0
 _LOCK_POLL_S = 0.01
+_NOTE_BYTES = 32
 
 
 def make_folder(folder: Path, disk: Disk) -> None:
@@ -31,10 +34,8 @@ def make_folder(folder: Path, disk: Disk) -> None:
         missing.append(path)
         path = path.parent
     for path in reversed(missing):
-        try:
+        with contextlib.suppress(FileExistsError):  # another process made it, and may not have synced it yet
             disk.mkdir(path)
-        except FileExistsError:  # another process made it just now, and may not have synced it yet
-            pass
         disk.sync_folder(path.parent)
 
 
@@ -111,7 +112,8 @@ def store_identity(folder: Path, identity: Identity, disk: Disk) -> None:
 class FolderLock:
     """An flock on `lock`, held by the one process that may write, and gone with it however it ends.
 
-    The file says who: `writer 1234` or `recovering 1234`. It is for people and for messages; the lock is what counts.
+    The file says who: `writer 1234` or `recovering 1234`. It is for people and for messages; the lock is what
+    counts.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -123,8 +125,7 @@ class FolderLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{role} {os.getpid()}\n".encode(), 0)
+            self._note(descriptor, f"{role} {os.getpid()}")
         except BlockingIOError:
             os.close(descriptor)
             return False
@@ -150,7 +151,9 @@ class FolderLock:
     def release(self) -> None:
         """Give the lock back. Nothing happens if it is not held."""
         if self._descriptor >= 0:
-            os.ftruncate(self._descriptor, 0)
+            # The note is for people, and a disk that refuses must not keep the lock.
+            with contextlib.suppress(OSError):
+                self._note(self._descriptor, "free 0")
             self.forget()
 
     def forget(self) -> None:
@@ -159,8 +162,12 @@ class FolderLock:
             os.close(self._descriptor)
             self._descriptor = -1
 
+    def _note(self, descriptor: int, text: str) -> None:
+        """Always as long, so that a full disk, which is to be recovered and drained, has room for it."""
+        os.pwrite(descriptor, f"{text:<{_NOTE_BYTES - 1}}\n".encode(), 0)
+
     def _holder(self) -> tuple[str, int]:
-        """Role and process in the file; the note of a dead holder may stand for a moment after the lock changed hands."""
+        """Role and process in the file; a dead holder's note may stand for a moment after the lock changed hands."""
         role, _, pid = self._path.read_text().strip().partition(" ")
         return role, int(pid) if pid.isdecimal() else 0
 

@@ -1,8 +1,9 @@
-"""The bytes of a segment: its header, kept twice, and the records after it. docs/reference/journal.md draws them.
+"""The bytes of a segment: its header, kept twice, and the records after it. docs/reference/journal.md draws
+them.
 
-A segment's marker is six random bytes that begin every record in it. It is the salt of the checksums, it tells a
-record from whatever an earlier file left on the same blocks, and since a sender cannot know it, no payload can
-pass for a record when the scanner looks for the next good one after damage.
+A segment's marker is six random bytes that begin every record in it. It is the salt of the checksums, it
+tells a record from whatever an earlier file left on the same blocks, and since a sender cannot know it, no
+payload can pass for a record when the scanner looks for the next good one after damage.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from totalizer.errors import JournalFailed
 
 MAGIC = b"TOTALJNL"
 FORMAT_VERSION = 1
-#: Bytes before the first record: the header at 0 and its copy at 4096, on two pages so that one bad page spares one.
+#: Bytes before the first record: the header at 0 and its copy at 4096, on two pages so that one bad page
+#: spares one.
 SEGMENT_HEADER_BYTES = 8192
 HEADER_COPIES = (0, 4096)
 #: Largest payload, bytes. A length above it is damage, found before anything is allocated for it.
@@ -29,7 +31,8 @@ GROUP_FIRST = 1
 #: Segment number of "none yet"; the first segment is 1.
 NO_SEGMENT = 0
 
-# magic, version, marker, number, journal id, first sequence, previous segment, its end, created (ns since 1970 UTC)
+# magic, version, marker, number, journal id, first sequence, previous segment, its end, created (ns since
+# 1970 UTC)
 _HEADER = Struct("<8sH6sQ16sQQQQ")
 _CHECKSUM = Struct("<I")
 # marker, flags, payload length, sequence, CRC-32 of these and the payload

@@ -1,4 +1,4 @@
-"""The writer of a journal: append from any thread or event loop, hear back when the record would survive a power loss."""
+"""The way in: append from any thread or event loop, hear back when the record would survive a power loss."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class Journal:
         self._pid = os.getpid()
         self._pending = Pending(
             min(GROUP_BYTES_MAX, segment_bytes - SEGMENT_HEADER_BYTES),
-            # Beside it: the header of its segment, of the one before it, and of the one that lets it be discarded.
+            # Beside it: the header of its segment, of the one before it, and of the one that lets it be
+            # discarded.
             min(RECORD_BYTES_MAX, quota_bytes - 3 * SEGMENT_HEADER_BYTES - RECORD_HEADER_BYTES),
             quota_bytes,
         )
@@ -88,14 +89,16 @@ class Journal:
         clock: Clock = SYSTEM_CLOCK,
         disk: Disk = DISK,
     ) -> Journal:
-        """Make or adopt the journal in `folder`, put it in order, and start its writer thread. Blocks on the disk.
+        """Make or adopt the journal in `folder`, put it in order, and start its writer thread. Blocks on the
+        disk.
 
         Args:
             folder: made with its ancestors if missing, mode 0700.
             segment_bytes: size of a segment, reserved when it is begun; at least SEGMENT_BYTES_MIN.
-            quota_bytes: what segments may take of the disk; at least QUOTA_BYTES_MIN. Above it appends are refused.
-            on_commit: called in the writer thread, once a group, with the tokens of the group in the order of their
-                appends, and None if they are durable or the error if they are not. Must not block.
+            quota_bytes: what segments may take of the disk; at least QUOTA_BYTES_MIN. Above it appends are
+                refused.
+            on_commit: called in the writer thread, once a group, with the tokens of the group in the order of
+                their appends, and None if they are durable or the error if they are not. Must not block.
             clock: for intervals and the segments' dates.
             disk: the system calls; tests pass one that fails.
 
@@ -148,8 +151,8 @@ class Journal:
 
         Raises:
             TimeoutError: not known to be durable in time. It may become so later.
-            JournalFull, JournalFailed, ValueError: as in `append`; JournalFailed also if it was accepted but could not
-                be made durable.
+            JournalFull, JournalFailed, ValueError: as in `append`; JournalFailed also if it was accepted but
+                could not be made durable.
         """
         group = self._pending.put_and_hold(payload)
         gate = group.gate
@@ -170,14 +173,15 @@ class Journal:
         )  # fmt: skip
 
     def close(self, timeout_s: float = 10) -> None:
-        """Make durable and answer what is pending, seal the segment, give the folder back. Again: nothing happens.
+        """Make durable and answer what is pending, seal the segment, give the folder back. Again: nothing
+        happens.
 
         Args:
             timeout_s: longest wait for the disk, seconds.
 
         Raises:
-            JournalFailed: the disk has not finished in time. The folder stays locked while the writer is at it; call
-                again to wait longer.
+            JournalFailed: the disk has not finished in time. The folder stays locked while the writer is at
+                it; call again to wait longer.
         """
         if self._pid != os.getpid():
             return

@@ -20,7 +20,8 @@ class Group:
     Attributes:
         payloads: in order.
         tokens: of the appends that are answered by `on_commit`.
-        gate: held until the group is answered, if threads wait for it; they let each other through one by one.
+        gate: held until the group is answered, if threads wait for it; they let each other through one by
+            one.
         size: bytes in the segment.
         error: why it is not durable, once answered.
     """

@@ -1,4 +1,4 @@
-"""Bytes that could not be read as records, kept aside in `quarantine/` with a note, and the account of what was lost."""
+"""What could not be read as records: the bytes kept aside in `quarantine/`, and a note of what was lost."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def keep(folder: Path, damage: Damage, data: bytes, disk: Disk) -> Damage:
     """Copy damaged bytes to the quarantine, durably, once.
 
     Returns:
-        The damage with `kept` set; the note already there if the same place was kept before; or, if the copy could
-        not be made (a full disk), the damage with that said in its reason: reading on matters more than the copy.
+        The damage with `kept` set; the note already there if the same place was kept before; or, if the copy
+        could not be made (a full disk), the damage with that said in its reason: reading on matters more than
+        the copy.
     """
     name = f"{damage.segment:016x}-{damage.offset:x}"
     try:

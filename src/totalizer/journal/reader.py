@@ -1,4 +1,4 @@
-"""Reading a journal behind its writer, from any process: nothing that is not durable, nothing twice, nothing damaged."""
+"""The way out, for any process: reads behind the writer what is durable, steps over damage, discards what is done."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class JournalReader:
         self._view: SegmentView | None = None
         self._sealed_limit: Limit | None = None
         self._met: set[tuple[int, int]] = set()
-        # What the last read that found nothing saw, and the position and sequence the last one that did left off at.
+        # What the last read that found nothing saw, and the position and sequence the last one that did left
+        # off at.
         self._idle: tuple[bytes, Position] | None = None
         self._expected: tuple[Position, int] = (BEGINNING, 1)
 
@@ -73,8 +74,8 @@ class JournalReader:
             bytes_max: at most so many bytes of payload, ≥ 1; but one record if there is one, however long.
 
         Returns:
-            Some of what there is, from one segment; [] only if nothing is there yet. Asking again while nothing has
-            become durable since costs a comparison of 128 bytes.
+            Some of what there is, from one segment; [] only if nothing is there yet. Asking again while
+            nothing has become durable since costs a comparison of 128 bytes.
 
         Raises:
             JournalFailed: the disk refuses. Unreadable pages are no refusal but damage.
@@ -101,8 +102,8 @@ class JournalReader:
     def discard(self, before: Position) -> int:
         """Delete the segments that lie wholly before a position, durably.
 
-        The newest segment stays whatever the position: the writer may be in it, and its number and sequence are what
-        the next one continues from.
+        The newest segment stays whatever the position: the writer may be in it, and its number and sequence
+        are what the next one continues from.
 
         Returns:
             Bytes freed.

@@ -1,11 +1,12 @@
 """Bringing a folder left by any earlier process into order, under its lock, before anyone writes or reads on.
 
-Only the newest segment can be unfinished: every other one's end is in the header of the one after it. After recovery
-the newest has an end too, the watermark says so, and nothing is ever appended to it again.
+Only the newest segment can be unfinished: every other one's end is in the header of the one after it. After
+recovery the newest has an end too, the watermark says so, and nothing is ever appended to it again.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import uuid
@@ -36,7 +37,8 @@ class Recovery:
     Attributes:
         identity: id of the journal, highest segment number ever used, next sequence.
         end: end of the newest segment kept; segment NO_SEGMENT if none is.
-        torn_bytes: bytes cut from the newest segment's end, where a write was interrupted; nobody was told of them.
+        torn_bytes: bytes cut from the newest segment's end, where a write was interrupted; nobody was told of
+            them.
         damage: what could not be read, each with its copy in the quarantine.
     """
 
@@ -66,7 +68,8 @@ def recover(folder: Path, disk: Disk) -> Recovery:
         _end_newest(folder, headers, mark, recovery, disk)
         recovery.identity = replace(identity, sequence=recovery.end.sequence)
         if stored != recovery.identity and (stored is None or recovery.end.segment < identity.floor):
-            # The files no longer tell the highest number or the sequence, or soon will not: say it here first.
+            # The files no longer tell the highest number or the sequence, or soon will not: say it here
+            # first.
             store_identity(folder, recovery.identity, disk)
         _remove_empty(folder, headers, recovery, disk)
         if mark != recovery.end:
@@ -123,7 +126,7 @@ def _own_headers(folder: Path, numbers: list[int], recovery: Recovery, disk: Dis
 def _note_missing(folder: Path, headers: dict[int, SegmentHeader], recovery: Recovery, disk: Disk) -> None:
     """Note each gap: a segment names as its previous one that is not there, though an older one is."""
     numbers = list(headers)
-    for older, newer in zip(numbers, numbers[1:], strict=False):
+    for older, newer in itertools.pairwise(numbers):
         previous = headers[newer].previous
         if previous > older:
             damage = Damage(previous, 0, 0, None, f"segments are missing between {older} and {newer}")
@@ -204,7 +207,8 @@ def _length_torn(view: SegmentView, end: int) -> int:
 def _cut(folder: Path, end: DurableEnd, mark: DurableEnd | None, disk: Disk) -> None:
     """Shorten a segment to its end and sync it: a killed writer's last group may not be on the disk yet.
 
-    Nothing is left to do if the watermark, `mark`, says the same end and the file has it: it is set only after that.
+    Nothing is left to do if the watermark, `mark`, says the same end and the file has it: it is set only
+    after that.
     """
     if mark == end and segment_path(folder, end.segment).stat().st_size <= end.offset:
         return

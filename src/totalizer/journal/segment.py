@@ -38,7 +38,8 @@ class Segment:
             disk.sync_folder(folder)
         except BaseException:
             disk.close(descriptor)
-            # Either name may be there. A file left behind is void: the next segment does not name it as previous.
+            # Either name may be there. A file left behind is void: the next segment does not name it as
+            # previous.
             for leftover in (draft, path):
                 with contextlib.suppress(OSError):
                     disk.unlink(leftover)
@@ -65,8 +66,8 @@ class Segment:
     def abandon(self) -> int:
         """Close after an error, without another sync: the system may have dropped what it could not write.
 
-        What was written behind `end` is cut off where the disk still allows that. It counts for nothing in any case:
-        the watermark and the next segment's header both say where this one ends.
+        What was written behind `end` is cut off where the disk still allows that. It counts for nothing in
+        any case: the watermark and the next segment's header both say where this one ends.
 
         Returns:
             Bytes the file still takes.

@@ -1,8 +1,9 @@
 """How far a journal is durable, shared by its writer with readers in other processes through mapped memory.
 
-The file `durable` holds two slots, written in turn, each with its own checksum: a reader takes the further one that is
-whole, so a writer killed in the middle of a slot takes nothing back. What a slot says was true when it was
-written and stays true, for durable bytes do not change; after a power loss it may only say less than there is.
+The file `durable` holds two slots, written in turn, each with its own checksum: a reader takes the further
+one that is whole, so a writer killed in the middle of a slot takes nothing back. What a slot says was true
+when it was written and stays true, for durable bytes do not change; after a power loss it may only say less
+than there is.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Watermark:
         try:
             size = os.fstat(descriptor).st_size
             if size < WATERMARK_BYTES:
-                # Written, not extended: storing to a mapped hole on a full disk would kill the process (SIGBUS).
+                # Written, not extended: storing to a mapped hole on a full disk would kill the process
+                # (SIGBUS).
                 disk.write_all(descriptor, bytes(WATERMARK_BYTES - size), size)
             self._map = mmap.mmap(descriptor, WATERMARK_BYTES)
         finally:

@@ -27,7 +27,8 @@ from totalizer.journal.watermark import DurableEnd, Watermark
 COMMIT_TRIES_MAX = 2
 #: Seconds between two tries to make a segment while the disk refuses.
 PROBE_INTERVAL_S = 0.5
-#: Seconds between two looks at what readers have discarded; the shorter one while appends are refused for the quota.
+#: Seconds between two looks at what readers have discarded; the shorter one while appends are refused for the
+#: quota.
 _LOOK_INTERVAL_S, _LOOK_INTERVAL_FULL_S = 1.0, 0.02
 
 OnCommit = Callable[[list[object], JournalFailed | None], None]

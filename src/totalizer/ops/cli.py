@@ -17,6 +17,7 @@ from totalizer.ops.console import OUT, exit_code_of
 COMMANDS = {
     "up": ("up", "up"),
     "down": ("up", "down"),
+    "demo": ("demo", "demo"),
     "status": ("status", "status"),
     "import": ("import_", "app"),
     "catalog": ("catalog", "app"),
@@ -84,4 +85,4 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 an error that was shown, 2 wrong usage, 130 Ctrl-C."""
-    sys.exit(exit_code_of(app, debug=lambda: _debug))
+    sys.exit(exit_code_of(lambda: app(prog_name="totalizer"), debug=lambda: _debug))

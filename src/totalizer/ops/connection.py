@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from totalizer.errors import OperationError
 from totalizer.ops.lazy import server_part
-from totalizer.ops.state import read_state
 
 if TYPE_CHECKING:
+    from totalizer.ops.state import State
     from totalizer.settings import Settings
 
 
@@ -39,9 +39,8 @@ def stack_settings(home: Path | None = None) -> Settings:
     """
     settings = own_settings(home)
     folder = settings.home.expanduser().resolve()
-    state = read_state(folder)
-    running = state is not None and state.running()
-    if state is None or not running:
+    state: State | None = server_part("totalizer.ops.state").read_state(folder)
+    if state is None or not state.running():
         if settings.database_configured():
             return settings
         raise OperationError(

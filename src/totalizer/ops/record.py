@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,26 @@ from totalizer.ops.process import ProcessId
 
 def write_private(path: Path, text: str) -> None:
     """Replace a file by `text`, mode 0600, so that a reader sees the old or the new one."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    draft = draft_private(path, text)
+    try:
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink()
+        raise
+
+
+def draft_private(path: Path, text: str) -> Path:
+    """A file beside `path` that holds `text`, mode 0600 and on disk, under a name that nobody else uses."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, path)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        os.unlink(name)
         raise
+    return Path(name)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

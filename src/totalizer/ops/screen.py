@@ -33,7 +33,7 @@ def rows(state: State, home: Path) -> list[tuple[str, str]]:
     """Name and value of each line of the screen."""
     return [
         ("Dashboard", f"{state.url}/"),
-        ("API", f"{state.url}/v1"),
+        ("API", f"{state.url}/api   described at {state.url}/api/docs"),
         ("API key", _key_text(home)),
         ("PostgreSQL", _database_text(state)),
         ("Valkey", state.redis_url or "the one named by REDIS_URL"),

@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 from totalizer.errors import ConfigurationError, OperationError
-from totalizer.ops.record import write_private
+from totalizer.ops.record import draft_private
 
 #: The variable that overrides the file; machines that share a database set it alike.
 SECRET_VARIABLE = "TOTALIZER_SECRET"
@@ -58,8 +58,7 @@ def _kept_secret(home: Path) -> str:
 def _make_secret(path: Path) -> str:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = secrets.token_hex(SECRET_BYTES)
-    draft = path.with_name(f".secret.{os.getpid()}")
-    write_private(draft, secret + "\n")
+    draft = draft_private(path, secret + "\n")
     try:
         # A link instead of a rename: of two processes that start at once, one makes the secret and both use it.
         os.link(draft, path)

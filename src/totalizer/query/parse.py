@@ -21,10 +21,13 @@ RANGE_DEFAULT = timedelta(days=1)
 EVENT_TYPE_DEFAULT = "command_executions"
 #: One row for the whole range.
 TOTAL = "total"
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_OWN = {
-    "event_type", "start_date", "end_date", "aggregation_window", "group_by", "measures", "time_zone", "limit", "cursor",
-}  # fmt: skip
+#: Years a range may reach to; beyond them a moment may not exist in every time zone.
+YEAR_MIN, YEAR_MAX = 1900, 9900
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_OWN = (
+    "event_type", "start_date", "end_date", "aggregation_window", "group_by", "measures", "time_zone", "limit",
+    "cursor",
+)  # fmt: skip
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -121,14 +124,20 @@ def _moment(name: str, value: str | None, here: ZoneInfo, *, is_end: bool) -> da
         if _DATE.fullmatch(value):
             day = date.fromisoformat(value)
             # A plain end date means that day is still part of the range.
-            return day_start(day + timedelta(days=1) if is_end else day, here)
+            return _in_range(name, value, day_start(day + timedelta(days=1) if is_end else day, here))
         # An unescaped + in a query string arrives as a space.
         moment = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)
         if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
+            return _in_range(name, value, moment.astimezone(UTC))
     except (ValueError, OverflowError):
         pass
     raise _wrong(name, value, "must be a date (2025-09-05) or an RFC 3339 time with its zone (2025-09-05T00:00:00Z)")
+
+
+def _in_range(name: str, value: str, moment: datetime) -> datetime:
+    if not YEAR_MIN <= moment.year <= YEAR_MAX:
+        raise _wrong(name, value, f"must lie in the years {YEAR_MIN} to {YEAR_MAX}")
+    return moment
 
 
 def _grain(value: str | None) -> Grain | None:
@@ -149,14 +158,18 @@ def _names(values: Sequence[str]) -> tuple[str, ...]:
 def _dimension(event_type: EventType, parameter: str, name: str) -> FieldType:
     field = event_type.field(name)
     if field is None or not field.type.groupable:
-        known = ", ".join(field.name for field in event_type.fields if field.type.groupable)
-        raise _wrong(parameter, name, f"{event_type.name} can be divided by {known}")
+        raise _wrong(parameter, name, f"{event_type.name} can be divided by {', '.join(_groupable(event_type))}")
     return field.type
+
+
+def _groupable(event_type: EventType) -> list[str]:
+    return [field.name for field in event_type.fields if field.type.groupable]
 
 
 def _filter(event_type: EventType, name: str, values: Sequence[str]) -> tuple[str, ...]:
     if event_type.field(name) is None:
-        raise _wrong(name, ",".join(values), f"unknown parameter; {event_type.name} has no such dimension either")
+        known = ", ".join((*_OWN, *_groupable(event_type)))
+        raise _wrong(name, ",".join(values), f"unknown parameter; use some of {known}")
     kind = _dimension(event_type, name, name)
     if len(values) > FILTER_VALUES_MAX:
         raise _wrong(name, f"{len(values)} values", f"give at most {FILTER_VALUES_MAX}")
@@ -168,17 +181,19 @@ def _filter(event_type: EventType, name: str, values: Sequence[str]) -> tuple[st
 def _check_value(name: str, value: str, kind: FieldType) -> None:
     checks = {
         FieldType.UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
-        FieldType.INTEGER: r"-?[0-9]{1,18}",
+        FieldType.INTEGER: r"-?[0-9]{1,19}",
         FieldType.BOOLEAN: r"true|false",
         FieldType.TEXT: r"[^\0]*",
     }
     if not re.fullmatch(checks[kind], value, re.DOTALL):
         raise _wrong(name, value, f"is no {kind.value}")
+    if kind is FieldType.INTEGER and not -(2**63) <= int(value) < 2**63:
+        raise _wrong(name, value, "does not fit 64 bits")
 
 
 def _limit(value: str | None) -> int:
     if value is None:
         return ROWS_DEFAULT
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value[:9]) <= ROWS_MAX:
+    if not value.isascii() or not value.isdigit() or len(value) > 9 or not 1 <= int(value) <= ROWS_MAX:
         raise _wrong("limit", value, f"must be a whole number from 1 to {ROWS_MAX}")
     return int(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
@@ -136,6 +137,7 @@ def make_plan(
 
 def _whole_days(span: Span, day_starts: Mapping[date, datetime]) -> Days | None:
     """The local days that lie wholly in a span."""
-    first = min((day for day, start in day_starts.items() if start >= span.start), default=None)
-    end = max((day for day, start in day_starts.items() if start <= span.end), default=None)
-    return Days(first, end) if first is not None and end is not None and first < end else None
+    days = sorted(day_starts)  # and so are their starts
+    first = bisect_left(days, span.start, key=day_starts.__getitem__)
+    end = bisect_right(days, span.end, key=day_starts.__getitem__) - 1
+    return Days(days[first], days[end]) if first < end else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from totalizer.query.plan import Plan
 
 #: Digits after the point that an average is shown with.
 AVERAGE_DIGITS = 6
+#: More digits than a sum can have, so that nothing is rounded on the way; Python's own context keeps 28.
+_EXACT = Context(prec=2000)
 
 
 def shape_answer(
@@ -30,12 +32,14 @@ def shape_answer(
     """
     page = rows[: query.limit]
     names = [*query.group_by, *(measure.name for measure in plan.measures)]
+    # Only averages are rounded: they rarely end. A sum is told to its last digit.
+    digits = {measure.name: AVERAGE_DIGITS for measure in plan.measures if measure.kind == "avg"}
     data = []
     for row in page:
         window, values = row[0], row[1 : 1 + len(names)]
         data.append(
             {"window_start": window.astimezone(plan.zone).isoformat()}
-            | {name: _shown(value) for name, value in zip(names, values, strict=True)}
+            | {name: _shown(value, digits.get(name)) for name, value in zip(names, values, strict=True)}
         )
     next_cursor = None
     if len(rows) > query.limit:
@@ -65,8 +69,17 @@ def shape_answer(
     }
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: Any, digits: int | None) -> Any:
     if isinstance(value, Decimal):
-        whole = value.to_integral_value()
-        return int(whole) if whole == value else round(value, AVERAGE_DIGITS).normalize()
+        return _plain(value if digits is None else _rounded(value, digits))
     return str(value) if isinstance(value, UUID) else value
+
+
+def _rounded(value: Decimal, digits: int) -> Decimal:
+    return value.quantize(Decimal(1).scaleb(-digits), context=_EXACT)
+
+
+def _plain(value: Decimal) -> int | Decimal:
+    """A whole number where it is one, else without trailing zeros; every other digit is kept."""
+    whole = value.to_integral_value(context=_EXACT)
+    return int(whole) if whole == value else value.normalize(_EXACT)

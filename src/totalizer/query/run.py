@@ -17,7 +17,7 @@ from totalizer.errors import Refusal, Refused
 from totalizer.journal import Position
 from totalizer.query.compile import compile_plan
 from totalizer.query.completeness import LocalJournals
-from totalizer.query.cursor import decode_cursor
+from totalizer.query.cursor import decode_cursor, end_of
 from totalizer.query.parse import Query, parse_query
 from totalizer.query.plan import choose_rollup, clean_spans, days_to_look_up, make_plan
 from totalizer.query.result import shape_answer
@@ -56,7 +56,7 @@ class QueryService:
             if row is None:
                 raise Refused(Refusal.FORBIDDEN, "this organisation does not exist any more")
             now, own_zone = row
-            query = parse_query(self._catalog, parameters, now, own_zone)
+            query = parse_query(self._catalog, parameters, end_of(parameters, now), own_zone)
             after = decode_cursor(query)
             choose_rollup(self._catalog, query)
             dirty = await _dirty(connection, organization_id, query)
@@ -102,9 +102,7 @@ async def _dirty(connection: AsyncConnection[Any], organization_id: str, query: 
     return [row[0] for row in await cursor.fetchall()]
 
 
-async def _day_starts(
-    connection: AsyncConnection[Any], days: Sequence[date], zone: str
-) -> dict[date, datetime]:
+async def _day_starts(connection: AsyncConnection[Any], days: Sequence[date], zone: str) -> dict[date, datetime]:
     """When each local day begins, by the database's own reckoning."""
     if not days:
         return {}

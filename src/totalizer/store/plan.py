@@ -163,7 +163,7 @@ def _note_undeclared(plan: Plan, applied: Applied, catalog: Catalog) -> None:
     for name in sorted(applied.event_types.keys() - catalog.event_types.keys()):
         plan.notes.append(f"event type {name} is no longer declared; its table events.{name} is left in place")
     for name in sorted(applied.rollups.keys() - catalog.rollups.keys()):
-        plan.notes.append(f"rollup {name} is no longer declared; its tables are left in place and no longer refreshed")
+        plan.notes.append(f"rollup {name} is no longer declared; its tables are left in place and kept up to date")
 
 
 def apply_plan(connection: Connection[Any], plan: Plan) -> list[str]:

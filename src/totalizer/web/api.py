@@ -21,6 +21,8 @@ from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
 from totalizer.web.identity import Authenticator
+from totalizer.web.ingest import Ingest
+from totalizer.web.ingest_routes import ingest_routes
 from totalizer.web.page import page_routes
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -35,6 +37,7 @@ class Services(msgspec.Struct, frozen=True):
     queries: QueryService
     pool: AsyncConnectionPool[Any]
     catalog: Catalog
+    ingest: Ingest
 
 
 def create_api(services: Services, on_shutdown: Callable[[], None]) -> Litestar:
@@ -56,7 +59,7 @@ def create_api(services: Services, on_shutdown: Callable[[], None]) -> Litestar:
             on_shutdown()
 
     return Litestar(
-        route_handlers=[*_routes(services), *page_routes()],
+        route_handlers=[*_routes(services), *ingest_routes(services.ingest, services.catalog), *page_routes()],
         lifespan=[lifespan],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
         openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
@@ -155,7 +158,9 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
     refusal = _REFUSALS.get(error.status_code)
     if refusal is None:
         return _problem(Refused(Refusal.BAD_REQUEST if error.status_code < 500 else Refusal.INTERNAL, error.detail))
-    return _problem(Refused(refusal, f"{request.method} {request.url.path}: {error.detail}"))
+    response = _problem(Refused(refusal, f"{request.method} {request.url.path}: {error.detail}"))
+    response.headers.update(error.headers or {})
+    return response
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

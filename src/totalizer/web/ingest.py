@@ -71,35 +71,46 @@ class Ingest:
     async def __call__(self, scope: Any, proto: Any) -> None:
         """Answer one POST to one of `routes`: 202 only when its events are on disk."""
         try:
-            admission = await self._admit(scope, proto)
-            future = asyncio.get_running_loop().create_future()
-            self._append(admission, future)
-            await future
+            headers = scope.headers
+            organization_id = await self._sender(headers.get("authorization"), headers.get("content-type"))
+            body = await read_body(scope, proto, self._body_bytes_max)
+            answer = await self._take(organization_id, scope.path, body)
         except Refused as refused:
             proto.response_bytes(*problem.response(refused))
-        except JournalFailed as error:
-            proto.response_bytes(*problem.response(_failed(error)))
         else:
-            proto.response_bytes(202, _JSON_HEADERS, _answer(admission))
+            proto.response_bytes(202, _JSON_HEADERS, answer)
 
-    async def _admit(self, scope: Any, proto: Any) -> Admission:
-        headers = scope.headers
-        authorization = headers.get("authorization")
+    async def take(self, path: str, authorization: str | None, content_type: str | None, body: bytes) -> bytes:
+        """The same for a request that another server has read.
+
+        Raises:
+            Refused: it is not accepted.
+        """
+        return await self._take(await self._sender(authorization, content_type), path, body)
+
+    async def _sender(self, authorization: str | None, content_type: str | None) -> str:
+        """The organisation the request is from, once its headers are in order."""
         principal = self._authenticator.remembered(authorization, "ingest")
         if principal is None:
             principal = await self._authenticator.authenticate(authorization, "ingest")
-        _check_content_type(headers.get("content-type"))
-        body = await read_body(scope, proto, self._body_bytes_max)
-        route = self.routes[scope.path]
-        if route is None:
-            return self._collector.admit_batch(principal.organization_id, body)
-        return self._collector.admit_one(principal.organization_id, route, body)
+        _check_content_type(content_type)
+        return principal.organization_id
 
-    def _append(self, admission: Admission, future: asyncio.Future[None]) -> None:
+    async def _take(self, organization_id: str, path: str, body: bytes) -> bytes:
+        route = self.routes[path]
+        if route is None:
+            admission = self._collector.admit_batch(organization_id, body)
+        else:
+            admission = self._collector.admit_one(organization_id, route, body)
+        future = asyncio.get_running_loop().create_future()
         try:
             self._journal.append(admission.payload, future)
+            await future
         except JournalFull as error:
             raise Refused(Refusal.JOURNAL_FULL, str(error), retry_after_s=RETRY_AFTER_S) from None
+        except JournalFailed as error:
+            raise _failed(error) from None
+        return _answer(admission)
 
 
 def _failed(error: JournalFailed) -> Refused:

@@ -40,8 +40,8 @@ class Receiver:
     Attributes:
         stored: events by (event type, source, id): a resend finds itself.
         requests: how many came.
-        script: what to do with the next requests, one each: an HTTP status, `drop` the connection before storing, or
-            `lose` the answer after storing.
+        script: what to do with the next requests, one each: an HTTP status, a status and its answer, `drop` the
+            connection before storing, or `lose` the answer after storing.
         refuse: given an event, why it is not accepted, or None.
         on_stored: called after each batch with the number of events stored so far.
     """
@@ -51,7 +51,7 @@ class Receiver:
         self.requests = 0
         self.received = 0
         self.connections = 0
-        self.script: list[int | str] = []
+        self.script: list[int | str | tuple[int, dict[str, Any]]] = []
         self.events_max = EVENTS_MAX
         self.retry_after: str | None = "0"
         self.refuse: Callable[[str, dict[str, Any]], str | None] = lambda event_type, event: None
@@ -97,6 +97,8 @@ class Receiver:
             act = self.script.pop(0) if self.script else "store"
         if act == "drop":
             return self._hang_up(request)
+        if isinstance(act, tuple):
+            return self._answer(request, *act)
         if isinstance(act, int):
             return self._answer(request, act, {"title": "scripted", "detail": f"scripted {act}"})
         status, answer = self._take(request, body)

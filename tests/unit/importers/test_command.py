@@ -65,18 +65,25 @@ def test_all_accepted_is_0_with_a_table(command: Command, receiver: Receiver, tm
 
 def test_some_rejected_is_1_with_lines_reasons_and_file(command: Command, receiver: Receiver, tmp_path: Path) -> None:
     file = tmp_path / "events.ndjson"
-    file.write_text("".join((commit(n) if n % 3 else "\x1b[31m{broken") + "\n" for n in range(1, 61)))
+    file.write_text("".join((commit(n) if n % 3 else "{broken") + "\n" for n in range(1, 61)))
 
     done = command.run("ndjson", file, "--event-type", "commits")
 
     assert done.returncode == 1
     assert "line 3: it is not JSON" in done.err
     assert "… and 10 more" in done.err
-    assert "\x1b[31m" not in done.err
     [quarantine] = (command.home / "quarantine").iterdir()
-    assert str(quarantine) in done.out.replace("\n", "")
+    assert f"rejected lines are in {quarantine}\n" in done.out
     assert [json.loads(line)["line"] for line in quarantine.read_text().splitlines()] == list(range(3, 61, 3))
     assert len(receiver.stored) == 40
+
+
+def test_what_comes_from_outside_cannot_command_the_terminal(command: Command, receiver: Receiver, log: Path) -> None:
+    receiver.refuse = lambda event_type, event: "\x1b[31m[red]words\x9b2J" if event["path"] == "/7" else None
+    done = command.run("access-log", log)
+
+    assert "[31m[red]words" in done.err
+    assert not {"\x1b", "\x9b"} & set(done.err)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from totalizer.errors import OperationError
+from totalizer.ops.importers.ndjson import NdjsonSource
 from totalizer.ops.importers.report import Outcome
 
-from .conftest import Case, Importer, Receiver
+from .conftest import Case, Importer, Receiver, commit
 
 COUNT = 60
 
@@ -74,6 +76,19 @@ def test_a_shorter_input_starts_over(case: Case, importer: Importer, receiver: R
 
     assert (report.tally.skipped, report.tally.accepted) == (0, COUNT // 2)
     assert len(receiver.stored) == COUNT
+
+
+def test_a_line_cut_off_by_the_end_may_yet_grow(importer: Importer, receiver: Receiver, tmp_path: Path) -> None:
+    file = tmp_path / "events.ndjson"
+    whole = [commit(n, event_type="commits") for n in range(1, 21)]
+    file.write_text("\n".join(whole)[:-30])
+    first = importer.run(NdjsonSource(str(file)))
+
+    file.write_text("\n".join(whole) + "\n")
+    second = importer.run(NdjsonSource(str(file)))
+
+    assert (first.tally.accepted, first.tally.broken) == (19, 1)
+    assert (second.tally.skipped, second.tally.accepted) == (19, 1)
 
 
 def test_a_failed_import_is_resumed(case: Case, importer: Importer, receiver: Receiver) -> None:

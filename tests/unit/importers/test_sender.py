@@ -67,6 +67,32 @@ def test_a_batch_refused_item_by_item_is_refused(make: Callable[..., Sender], re
     assert receiver.requests == 1
 
 
+def test_events_that_a_refusal_does_not_name_are_sent_again(make: Callable[..., Sender], receiver: Receiver) -> None:
+    first = {"event_type": "usage", "index": 0, "code": "invalid_event", "message": "odd"}
+    receiver.script = [(422, {"title": "no event was accepted", "items": [first]})]
+
+    assert [line.line.number for line in make().send(items(5))] == [1]
+    assert len(receiver.stored) == 4
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"accepted": 0, "rejected": 1, "items": []},
+        {"accepted": 0, "rejected": 1, "items": [{"event_type": "usage", "index": 7}]},
+        {"accepted": 0, "rejected": 1, "items": [{"event_type": "other", "index": 0}]},
+        {"hello": "world"},
+    ],
+)
+def test_an_answer_that_does_not_fit_ends_the_import(
+    make: Callable[..., Sender], receiver: Receiver, answer: dict[str, Any]
+) -> None:
+    receiver.script = [(202, answer)]
+
+    with pytest.raises(OperationError):
+        make().send(items(1))
+
+
 def test_connections_are_kept(make: Callable[..., Sender], receiver: Receiver) -> None:
     sender = make()
     wait([sender.submit(items(1, start=n)) for n in range(1, 40)])

@@ -69,8 +69,8 @@ class Display:
         """Show one sentence, whatever it contains. May be called from any thread."""
         self._console.print(Text(f"{self._title}: {_printable(sentence)}"), soft_wrap=True)
 
-    def summary(self, rows: list[tuple[str, str]]) -> None:
-        """Show the sums."""
+    def summary(self, rows: list[tuple[str, str]], note: str | None) -> None:
+        """Show the sums, and below them a sentence that may be long and is to be copied in one piece."""
         self._take_down()
         table = Table(show_header=False)
         table.add_column()
@@ -79,6 +79,8 @@ class Display:
             table.add_row(Text(_printable(name)), Text(_printable(value)))
         self._result.print(Text(self._title), soft_wrap=True)
         self._result.print(table)
+        if note is not None:
+            self._result.print(Text(_printable(note)), soft_wrap=True)
 
     def _take_down(self) -> None:
         if self._bar is not None:

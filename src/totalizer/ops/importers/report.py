@@ -111,7 +111,8 @@ class Report:
             self.notice(f"… and {tally.rejected - SHOWN_MAX} more")
         for note in source.notes:
             self.notice(note)
-        self._display.summary(self._rows(source))
+        note = f"rejected lines are in {self.quarantine.file}" if tally.rejected else None
+        self._display.summary(self._rows(source), note)
 
     def _reject(self, source: Source, line: Refused) -> None:
         self.quarantine.add(*line)
@@ -120,7 +121,7 @@ class Report:
 
     def _rows(self, source: Source) -> list[tuple[str, str]]:
         tally = self.tally
-        rows = [
+        return [
             (f"{source.noun}s read", f"{tally.read:,}"),
             ("accepted", f"{tally.accepted:,}"),
             ("rejected", f"{tally.rejected:,}"),
@@ -128,6 +129,3 @@ class Report:
             ("seconds", f"{tally.seconds:.1f}"),
             ("events/s", f"{tally.events_per_s:,.0f}"),
         ]
-        if tally.rejected:
-            rows.append(("rejected lines are in", str(self.quarantine.file)))
-        return rows

@@ -102,7 +102,7 @@ def derived_id(source: str, number: int, raw: bytes) -> str:
     The same line of the same source always gives the same id, so importing it again changes nothing, while
     two equal lines stay two events.
     """
-    head = f"{source}\0".encode()
+    head = f"{source}\0{number}\0".encode()
     return hashlib.blake2b(head + raw, digest_size=16).hexdigest()
 
 
