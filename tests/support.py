@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import signal
 import socket
@@ -26,7 +27,7 @@ from totalizer.query.completeness import LocalJournals
 from totalizer.store.keys import create_key, create_organization
 from totalizer.store.migrate import migrate
 from totalizer.store.password import password_for
-from totalizer.store.roles import Role, role_dsn
+from totalizer.store.roles import SEARCH_PATH, Role, role_dsn
 
 SECRET = "a secret for tests"
 #: Seconds after which waiting for something that should happen fails the test.
@@ -117,9 +118,7 @@ class Cluster:
         if template == "migrated":
             with psycopg.connect(database.url, autocommit=True) as connection:
                 for role in Role:
-                    connection.execute(
-                        f"ALTER ROLE {role.value} IN DATABASE {name} SET search_path = events, analytics, totalizer, public"
-                    )
+                    connection.execute(f"ALTER ROLE {role.value} IN DATABASE {name} SET search_path = {SEARCH_PATH}")
         try:
             yield database
         finally:
@@ -130,8 +129,9 @@ class Cluster:
 class RunningStack:
     """A whole stack, started as a user does it: `totalizer up`."""
 
-    def __init__(self, home: Path, **environment: str) -> None:
-        self.home, self.port = home, free_port()
+    def __init__(self, home: Path, *, outside_database: str | None = None, **environment: str) -> None:
+        self.home, self.port, self._outside = home, free_port(), outside_database
+        self._secret = environment.get("TOTALIZER_SECRET")
         self.url = f"http://127.0.0.1:{self.port}"
         own = {"TOTALIZER_REFRESH_INTERVAL_MS": "100", **environment}
         clean = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
@@ -155,20 +155,17 @@ class RunningStack:
         self._log.seek(0)
         return self._log.read()
 
-    def dsn(self, role: Role) -> str:
-        """Connection string of one of the service's roles."""
-        import json
-
-        state = json.loads((self.home / "run" / "state.json").read_text())
-        return role_dsn(state["dsn"], role, (self.home / "secret").read_text().strip())
+    def dsn(self, role: Role | None) -> str:
+        """Connection string of one of the service's roles, or of the administrator."""
+        secret = self._secret or (self.home / "secret").read_text().strip()
+        url = self._outside or json.loads((self.home / "run" / "state.json").read_text())["dsn"]
+        if role is not None:
+            return role_dsn(url, role, secret)
+        return psycopg.conninfo.make_conninfo(url, user="postgres", password=password_for(secret, "postgres"))
 
     def connect(self, role: Role | None) -> Connection[Any]:
         """A connection as a role, or as the administrator."""
-        dsn = self.dsn(role or Role.APP)
-        if role is None:
-            secret = (self.home / "secret").read_text().strip()
-            dsn = psycopg.conninfo.make_conninfo(dsn, user="postgres", password=password_for(secret, "postgres"))
-        return psycopg.connect(dsn, autocommit=True, options="-c timezone=UTC")
+        return psycopg.connect(self.dsn(role), autocommit=True, options="-c timezone=UTC")
 
     def drain(self) -> None:
         """Wait until everything acknowledged so far is loaded and rolled up."""

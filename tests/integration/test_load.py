@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -13,7 +14,10 @@ from totalizer.rollup.verify import verify
 from totalizer.store import loading
 from totalizer.store.roles import Role
 
-LEDGER = "SELECT sum(loaded)::int, sum(duplicate)::int, sum(conflict)::int, sum(dead_lettered)::int FROM totalizer.load_ledger"
+LEDGER = (
+    "SELECT sum(loaded)::int, sum(duplicate)::int, sum(conflict)::int, sum(dead_lettered)::int "
+    "FROM totalizer.load_ledger"
+)
 COUNT = "SELECT count(*) FROM events.command_executions"
 
 
@@ -125,8 +129,6 @@ def bad_batch(feed: Any, organization: str, lines: list[bytes], columns: tuple[s
 
 
 def line_of(feed: Any, organization: str, command: Any, **fields: Any) -> bytes:
-    import msgspec
-
     admission = feed.collector.admit_batch(
         organization, msgspec.json.encode({"command_executions": [command(**fields)]})
     )

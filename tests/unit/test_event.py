@@ -94,7 +94,11 @@ def section(lines: list[bytes], name: str = "commits", *, keyed: bool = False) -
     return Section(name, ("organization_id", "committed_at", "id"), keyed, len(lines), len(b"".join(lines)))
 
 
-@given(st.lists(st.lists(st.binary(max_size=50).map(lambda line: line.replace(b"\n", b"") + b"\n"), min_size=1, max_size=5)))
+@given(
+    st.lists(
+        st.lists(st.binary(max_size=50).map(lambda line: line.replace(b"\n", b"") + b"\n"), min_size=1, max_size=5)
+    )
+)
 def test_what_is_encoded_is_decoded(blocks: list[list[bytes]]) -> None:
     sections = tuple(section(lines, f"type_{number}", keyed=number % 2 == 0) for number, lines in enumerate(blocks))
     header = BatchHeader(ORGANIZATION, "2025-09-05T10:00:00.000000Z", sections)

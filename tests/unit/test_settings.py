@@ -75,9 +75,7 @@ def test_a_secret_is_shown_neither_in_errors_nor_in_repr(monkeypatch: pytest.Mon
     assert "hunter2" not in str(caught.value)
 
 
-def test_the_file_env_is_read_and_the_environment_is_stronger(
-    monkeypatch: pytest.MonkeyPatch, bare: Path
-) -> None:
+def test_the_file_env_is_read_and_the_environment_is_stronger(monkeypatch: pytest.MonkeyPatch, bare: Path) -> None:
     (bare / ".env").write_text("PORT=4000\nMAX_BATCH_SIZE=7\nSOMETHING_ELSE=1\n")
     monkeypatch.setenv("MAX_BATCH_SIZE", "8")
     settings = load_settings(HOST="0.0.0.0", TOTALIZER_HOME=None)

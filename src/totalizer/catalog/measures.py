@@ -1,8 +1,8 @@
 """The kinds of measure: how each is computed from events, merged from buckets, and shown.
 
 A measure keeps one or more state columns. States merge: the state of a day is made from the states of its buckets, so
-`avg` keeps a sum and a count rather than an average. Sums are kept as `numeric` and so are exact; a floating-point field
-is summed as the decimal number PostgreSQL prints for it, which does not depend on the order of the rows.
+`avg` keeps a sum and a count rather than an average. Sums are kept as `numeric` and so are exact; a floating-point
+field is summed as the decimal number PostgreSQL prints for it, which does not depend on the order of the rows.
 """
 
 from __future__ import annotations

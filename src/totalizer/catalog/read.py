@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -82,27 +82,24 @@ def parse_catalog(texts: Iterable[tuple[str, str]]) -> Catalog:
         at.table(document, {"event_type", "rollup"})
         for name, table in at.below("event_type").table(document.get("event_type", {})).items():
             here = at.below("event_type", name)
-            _add(
-                event_types,
-                name,
-                _event_type(here, name, here.table(table, _EVENT_TYPE_KEYS), event_types),
-                here,
-            )
+            event_types[name] = _event_type(here, name, here.table(table, _EVENT_TYPE_KEYS), event_types)
         for name, table in at.below("rollup").table(document.get("rollup", {})).items():
             here = at.below("rollup", name)
-            _add(rollups, name, _rollup(here, name, here.table(table, _ROLLUP_KEYS), event_types), here)
+            _refuse_again(here, name, rollups)
+            rollups[name] = _rollup(here, name, here.table(table, _ROLLUP_KEYS), event_types)
     return Catalog(event_types, rollups)
 
 
-def _add(known: dict[str, Any], name: str, item: Any, at: At) -> None:
+def _refuse_again(at: At, name: str, known: Mapping[str, EventType | Rollup]) -> None:
     if name in known:
         raise at.wrong(f"is declared in {known[name].file} already; choose another name")
-    known[name] = item
 
 
 def _event_type(at: At, name: str, table: dict[str, Any], known: dict[str, EventType]) -> EventType:
     at.name(name)
-    if name in _TAKEN_KEYS or name.removesuffix("_keys") in known or f"{name}_keys" in known:
+    _refuse_again(at, name, known)
+    table_taken = (name.endswith("_keys") and name.removesuffix("_keys") in known) or f"{name}_keys" in known
+    if name in _TAKEN_KEYS or table_taken:
         raise at.wrong(f"the name {name!r} is taken; choose another")
     route = at.get(table, "route", str, name)
     if route in _TAKEN_ROUTES or any(route == other.route for other in known.values()):

@@ -33,7 +33,8 @@ def run_scheduler(settings: Settings) -> None:
         for runner in runners:
             scheduler.add_job(
                 runner, "interval", seconds=runner.job.every.total_seconds(), id=runner.job.name,
-                next_run_time=utc_datetime(SYSTEM_CLOCK.now_ns()), max_instances=1, coalesce=True, misfire_grace_time=None,
+                next_run_time=utc_datetime(SYSTEM_CLOCK.now_ns()), max_instances=1, coalesce=True,
+                misfire_grace_time=None,
             )  # fmt: skip
         scheduler.start()
         stop.wait()
@@ -59,7 +60,7 @@ class Runner:
         self._failing = False
 
     def __call__(self) -> None:
-        """Run the job once and record it, if it did anything or failed. Failures are logged; the next run tries again."""
+        """Run the job once and record it, if it did anything or failed; the next run tries again what failed."""
         started_ns = self._clock.now_ns()
         try:
             result = self.job.run(self._ready())

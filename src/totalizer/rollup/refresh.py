@@ -1,8 +1,8 @@
 """Bringing rollups up to their events: take marks, recompute what they name, all in one transaction.
 
 The order is what makes it exact. The shard's lock comes before any snapshot, so an older recompute cannot overwrite a
-newer one. Marks are taken by one statement and events read by a later one: whatever is committed in between is read now,
-and its own mark, not yet taken, only has it read once more.
+newer one. Marks are taken by one statement and events read by a later one: whatever is committed in between is read
+now, and its own mark, not yet taken, only has it read once more.
 """
 
 from __future__ import annotations

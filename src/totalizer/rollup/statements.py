@@ -1,7 +1,8 @@
 """The SQL that computes a rollup: written once, for every rollup.
 
-`work` holds (organization_id, bucket) of the base buckets to recompute, `work_days` (organization_id, day, starts, ends)
-of the local days they lie in. Buckets are deleted and inserted anew, so a group that has vanished leaves nothing behind.
+`work` holds (organization_id, bucket) of the base buckets to recompute, `work_days` (organization_id, day, starts,
+ends) of the local days they lie in. Buckets are deleted and inserted anew, so a group that has vanished leaves nothing
+behind.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SQL of the loader: fenced offsets, the fast and the careful way into the event tables, marks, ledger, dead letters."""
+"""SQL of the loader: fenced offsets, two ways into the event tables, marks, ledger, dead letters."""
 
 from __future__ import annotations
 

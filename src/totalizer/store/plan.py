@@ -148,7 +148,8 @@ def _rollup_refusals(old: Rollup, new: Rollup) -> Iterable[str]:
         yield f"{where}: it counts {old.event_type} and cannot count {new.event_type}; declare a new rollup"
     if old.dimensions != new.dimensions:
         yield (
-            f"{where}: its dimensions are {', '.join(old.dimensions)} and cannot become {', '.join(new.dimensions)}; "
+            f"{where}: its dimensions are {', '.join(old.dimensions) or 'none'} and cannot become "
+            f"{', '.join(new.dimensions) or 'none'}; "
             "declare a new rollup under another name, it is filled from the stored events"
         )
     for measure in old.measures:

@@ -16,6 +16,8 @@ from totalizer.store.keys import KEY_PREFIX, Principal, hash_key
 KEYS_REMEMBERED_MAX = 10_000
 #: How long an unknown key is remembered as unknown, so that guessing does not reach the database.
 UNKNOWN_REMEMBERED_S = 5.0
+#: Longest wait for a connection to ask over, and how long after a failure nobody asks again.
+LOOK_UP_TIMEOUT_S, AWAY_PAUSE_S = 1.0, 1.0
 #: While the database is away, a key checked this recently is still believed.
 BELIEVED_WITHOUT_DATABASE_S = 3600.0
 
@@ -39,13 +41,15 @@ class Authenticator:
     def __init__(self, pool: AsyncConnectionPool[Any], clock: Clock, *, cache_s: float) -> None:
         self._pool, self._clock, self._cache_s = pool, clock, cache_s
         self._known: dict[str, Known] = {}
+        self._asking: set[str] = set()
+        self._away_until = float("-inf")
 
     def remembered(self, authorization: str | None, scope: str) -> Principal | None:
         """The principal, if it is remembered and may do this; None to ask `authenticate`. Never waits."""
         known = self._known.get(authorization or "")
         if known is None or known.principal is None:
             return None
-        if self._clock.monotonic() - known.checked_at > self._cache_s:
+        if self._age(known) > self._cache_s:
             return None
         return known.principal if scope in known.principal.scopes and not self._expired(known.principal) else None
 
@@ -62,30 +66,44 @@ class Authenticator:
         key = _bearer(authorization)
         assert authorization is not None
         known = self._known.get(authorization)
-        age = self._clock.monotonic() - known.checked_at if known else float("inf")
-        if known is None or age > (self._cache_s if known.principal else UNKNOWN_REMEMBERED_S):
-            known = await self._look_up(authorization, key, known, age)
+        if known is None or self._age(known) > (self._cache_s if known.principal else UNKNOWN_REMEMBERED_S):
+            known = await self._check(authorization, key, known)
         return self._allowed(known.principal, scope)
 
-    async def _look_up(self, authorization: str, key: str, before: Known | None, age: float) -> Known:
+    async def _check(self, authorization: str, key: str, before: Known | None) -> Known:
+        """Ask the database; while it is away, or another request is asking, believe what was known."""
+        believable = before is not None and before.principal and self._age(before) < BELIEVED_WITHOUT_DATABASE_S
+        away = self._clock.monotonic() < self._away_until
+        if believable and (away or authorization in self._asking):
+            assert before is not None
+            return before
+        if away:
+            raise _unavailable()
+        self._asking.add(authorization)
         try:
-            async with (
-                self._pool.connection() as connection,
-                connection.cursor(row_factory=tuple_row) as cursor,
-            ):
-                await cursor.execute(
-                    "SELECT key_id::text, organization_id::text, scopes, expires_at FROM totalizer.authenticate_key(%s)",
-                    [hash_key(key)],
-                )
-                row = await cursor.fetchone()
+            return await self._look_up(authorization, key)
         except (psycopg.OperationalError, PoolTimeout):
-            if before is not None and before.principal is not None and age < BELIEVED_WITHOUT_DATABASE_S:
+            self._away_until = self._clock.monotonic() + AWAY_PAUSE_S
+            if believable:
+                assert before is not None
                 return before
-            raise Refused(
-                Refusal.DATABASE_UNAVAILABLE,
-                "the API key cannot be checked at present; try again",
-                retry_after_s=5,
-            ) from None
+            raise _unavailable() from None
+        finally:
+            self._asking.discard(authorization)
+
+    def _age(self, known: Known) -> float:
+        return self._clock.monotonic() - known.checked_at
+
+    async def _look_up(self, authorization: str, key: str) -> Known:
+        async with (
+            self._pool.connection(timeout=LOOK_UP_TIMEOUT_S) as connection,
+            connection.cursor(row_factory=tuple_row) as cursor,
+        ):
+            await cursor.execute(
+                "SELECT key_id::text, organization_id::text, scopes, expires_at FROM totalizer.authenticate_key(%s)",
+                [hash_key(key)],
+            )
+            row = await cursor.fetchone()
         principal = None if row is None else Principal(row[0], row[1], frozenset(row[2]), row[3])
         return self._remember(authorization, Known(principal, self._clock.monotonic()))
 
@@ -106,6 +124,11 @@ class Authenticator:
             may = ", ".join(sorted(principal.scopes))
             raise Refused(Refusal.FORBIDDEN, f"this API key may not {scope}; it may {may}")
         return principal
+
+
+def _unavailable() -> Refused:
+    detail = "the API key cannot be checked at present; try again"
+    return Refused(Refusal.DATABASE_UNAVAILABLE, detail, retry_after_s=5)
 
 
 def _bearer(authorization: str | None) -> str:

@@ -161,6 +161,11 @@ def test_a_signal_ends_a_quiet_pipe_and_keeps_what_came(command: Command, receiv
 
 
 def test_kill_9_loses_and_doubles_nothing(command: Command, receiver: Receiver, log: Path) -> None:
+    lines = log.read_text().splitlines()
+    broken = range(500, 20_000, 1000)
+    for number in broken:
+        lines[number - 1] = "no log"
+    log.write_text("".join(f"{line}\n" for line in lines))
     for limit in (2000, 9000, 15_000):
         process = command.start("access-log", log)
         receiver.on_stored = lambda stored, limit=limit, process=process: (
@@ -170,8 +175,11 @@ def test_kill_9_loses_and_doubles_nothing(command: Command, receiver: Receiver, 
         assert process.returncode == -signal.SIGKILL
 
     receiver.on_stored = lambda stored: None
-    assert command.run("access-log", log).returncode == 0
-    assert len(receiver.stored) == 20_000
+    assert command.run("access-log", log).returncode == 1
+    assert len(receiver.stored) == 20_000 - len(broken)
+    files = (command.home / "quarantine").iterdir()
+    quarantined = {json.loads(line)["line"] for file in files for line in file.read_text().splitlines()}
+    assert quarantined == set(broken)
 
 
 def test_another_server_or_key_is_another_import(command: Command, receiver: Receiver, log: Path) -> None:

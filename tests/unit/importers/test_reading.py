@@ -165,6 +165,15 @@ def test_array_elements_do_not_depend_on_how_bytes_arrive(
     assert [line.number for line in found] == list(range(1, len(values) + 1))
 
 
+def test_an_escape_may_be_cut_anywhere() -> None:
+    values = ['a"]', "\\", '\\"],["', {'"': ["]"]}]
+    content = json.dumps(values).encode()
+
+    for place in range(len(content)):
+        assert [json.loads(line.raw) for line in lines_of(cut(content, [place]), ArraySplitter())] == values
+    assert len(lines_of(cut(content, list(range(len(content)))), ArraySplitter())) == len(values)
+
+
 @pytest.mark.parametrize(
     ("text", "elements", "damage"),
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from totalizer.errors import JournalBusy, JournalError, JournalFailed, JournalFull
-from totalizer.journal import BEGINNING, Journal, JournalReader, Position, journals_in
+from totalizer.journal import BEGINNING, Journal, JournalReader, Position, journals_in, recover_idle
 from totalizer.journal.disk import Disk
 from totalizer.journal.format import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, segment_numbers
 
@@ -335,6 +335,7 @@ def test_positions_are_never_reused_even_if_everything_was_discarded(open_journa
                 last = record.position_after
             reader.discard(last)
         journal.close()
+        assert recover_idle(folder)
     # Starts without work leave nothing behind.
     assert len(segment_numbers(folder)) <= 2
 

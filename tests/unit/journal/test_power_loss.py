@@ -127,4 +127,5 @@ def test_positions_go_on_rising_over_power_losses_while_everything_is_discarded(
         journal.close()
         losable.umount()
         losable.mount()
+        assert recover_idle(folder)
     assert len(identities) == 1

@@ -39,8 +39,8 @@ _NONE = "-"
 class AccessLogSource:
     """An access log. Contract: `source.Source`.
 
-    A request line that is none (a TLS hello sent to a plain port, an empty connection) is kept as a request
-    with the method `-`, since the server did answer it.
+    A request line that is none (a TLS hello sent to a plain port, an empty connection) is kept as a request with the
+    method `-`, since the server did answer it.
 
     Args:
         path: of the log, gzip or plain; `-` for standard input.

@@ -12,8 +12,7 @@ from totalizer.ops.importers.source import Event, Line
 
 #: Events of one request; the server takes no more.
 BATCH_EVENTS_MAX = 1000
-#: Bytes of one request's events; half of what the server takes, so that a resend passes a slow line in
-#: seconds.
+#: Bytes of one request's events; half of what the server takes, so that a resend passes a slow line in seconds.
 BATCH_BYTES_MAX = 4 * 1024 * 1024
 #: Lines without an event in one batch, so that a file of nothing else is still reported as it is read.
 BATCH_BROKEN_MAX = 1000

@@ -33,8 +33,8 @@ class Checkpoint:
 
     Args:
         home: data folder.
-        identity: everything that makes this import another than the next: kind, source, path, options,
-            server, key. It is hashed, so no part of it can be read from the file.
+        identity: everything that makes this import another than the next: kind, source, path, options, server, key.
+            It is hashed, so no part of it can be read from the file.
         clock: for the pace of writing.
     """
 

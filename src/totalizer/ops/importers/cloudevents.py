@@ -31,9 +31,9 @@ _NULL = msgspec.Raw(b"null")
 class CloudEventsSource:
     """CloudEvents. Contract: `source.Source`.
 
-    An event's identity is its own `id` and `source`. Its `type` is the event type by its full name, or by the
-    part after the last dot. `data` holds the fields; the attributes `time` and `subject` fill the type's time
-    and subject fields where `data` leaves them out.
+    An event's identity is its own `id` and `source`. Its `type` is the event type by its full name, or by the part
+    after the last dot. `data` holds the fields; the attributes `time` and `subject` fill the type's time and subject
+    fields where `data` leaves them out.
 
     Args:
         path: of the file, gzip or plain; `-` for standard input.

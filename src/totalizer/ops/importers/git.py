@@ -21,14 +21,13 @@ from totalizer.ops.importers.source import Broken, Event, Line, Progress
 EVENT_TYPE = "commits"
 #: The `source` of commits: a commit's hash is its identity in every clone, fork, mirror and shallow copy.
 SOURCE = "git"
-#: Seconds since 1970 of the first committer date that is believed, 1900-01-01, and of the first that RFC 3339
-#: cannot write, 10000-01-01.
+#: Seconds since 1970 of the first committer date that is believed, 1900-01-01, and of the first that RFC 3339 cannot
+#: write, 10000-01-01.
 SECONDS_START, SECONDS_END = -2_208_988_800, 253_402_300_800
 
 #: What would redirect git to another repository, or change a history as it is read.
 _UNSET = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE")
-#: Own settings a user may have made do not change what is counted, and none of the repository's programs is
-#: run.
+#: Own settings a user may have made do not change what is counted, and none of the repository's programs is run.
 _LOG = (
     "-c", "diff.renames=true", "-c", "diff.algorithm=myers", "-c", "diff.ignoreSubmodules=none", "--no-pager",
     "log", "--reverse", "-z", "--numstat", "-M", "--diff-merges=off", "--no-ext-diff", "--no-textconv",
@@ -39,9 +38,8 @@ _LOG = (
 class GitSource:
     """The commits of a repository, oldest first. Contract: `source.Source`.
 
-    A merge is one event with `is_merge` and no lines, since the merged commits bring theirs. A commit counts
-    when it was committed, by the committer's clock; it belongs to its author. In a shallow clone the commits
-    at its edge are
+    A merge is one event with `is_merge` and no lines, since the merged commits bring theirs. A commit counts when it
+    was committed, by the committer's clock; it belongs to its author. In a shallow clone the commits at its edge are
     left out: what they changed is not known there, and a later import of the whole history brings them.
 
     Args:

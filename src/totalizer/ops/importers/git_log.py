@@ -55,8 +55,8 @@ def _known(value: str, placeholder: str) -> str:
 class CommitSplitter:
     """Commits out of the output of `git log -z --numstat --format=FORMAT`. Contract: `reading.Splitter`.
 
-    A commit is its fields, each ended by NUL, then for each file `added TAB removed TAB name NUL`, the first
-    after a newline; a renamed file has an empty name there, and its two names follow, each ended by NUL.
+    A commit is its fields, each ended by NUL, then for each file `added TAB removed TAB name NUL`, the first after a
+    newline; a renamed file has an empty name there, and its two names follow, each ended by NUL.
     """
 
     def __init__(self) -> None:

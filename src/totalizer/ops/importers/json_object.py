@@ -15,8 +15,7 @@ def members(raw: bytes) -> dict[str, msgspec.Raw]:
         ValueError: it is no JSON object, with the reason.
     """
     try:
-        # Raw members are only skimmed; the first decoding finds bad UTF-8 and numbers out of range inside
-        # them.
+        # Raw members are only skimmed; the first decoding finds bad UTF-8 and numbers out of range inside them.
         _ANY.decode(raw)
         return _MEMBERS.decode(raw)
     except UnicodeDecodeError as error:

@@ -18,8 +18,7 @@ class NdjsonSource:
     Args:
         path: of the file, gzip or plain; `-` for standard input.
         event_type: type of every event; without it each line names its own in `event_type` or `type`.
-        source: identity of the input for events that carry none; by default the file's name without rotation
-            suffix.
+        source: identity of the input for events that carry none; by default the file's name without rotation suffix.
     """
 
     kind = "ndjson"

@@ -111,8 +111,8 @@ class Report:
             self.notice(f"… and {tally.rejected - SHOWN_MAX} more")
         for note in source.notes:
             self.notice(note)
-        note = f"rejected lines are in {self.quarantine.file}" if tally.rejected else None
-        self._display.summary(self._rows(source), note)
+        place = f"rejected lines are in {self.quarantine.file}" if tally.rejected else None
+        self._display.summary(self._rows(source), place)
 
     def _reject(self, source: Source, line: Refused) -> None:
         self.quarantine.add(*line)

@@ -18,9 +18,9 @@ from totalizer.ops.importers.source import Broken, Line, PrefixDigest, Source
 def run_import(source: Source, sender: Sender, checkpoint: Checkpoint | None, report: Report) -> Tally:
     """Send all events of a source that have not been sent yet.
 
-    Batches are settled in the order of the input, so the checkpoint never passes a line that is not
-    acknowledged or quarantined. When the sender's stop is asked for, what was read is sent once more without
-    retries, the place is saved and `report.interrupted` is set.
+    Batches are settled in the order of the input, so the checkpoint never passes a line that is not acknowledged or
+    quarantined. When the sender's stop is asked for, what was read is sent once more without retries, the place is
+    saved and `report.interrupted` is set.
 
     Args:
         source: the input.
@@ -32,8 +32,8 @@ def run_import(source: Source, sender: Sender, checkpoint: Checkpoint | None, re
         the sums.
 
     Raises:
-        OperationError: the input cannot be read further, the server refuses all or is away too long, or the
-            disk of the data folder refuses. What was acknowledged until then is remembered.
+        OperationError: the input cannot be read further, the server refuses all or is away too long, or the disk of
+            the data folder refuses. What was acknowledged until then is remembered.
     """
     run = _Run(source, sender, checkpoint, report)
     try:
@@ -62,8 +62,7 @@ class _Run:
         try:
             self._pump()
         except OperationError:
-            # The input failed, or the sender did: then settling raises the same error at the same batch
-            # again.
+            # The input failed, or the sender did: then settling raises the same error at the same batch again.
             self._settle_all()
             raise
         self._settle_all()

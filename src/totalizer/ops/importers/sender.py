@@ -32,8 +32,7 @@ GIVE_UP_AFTER_S = 600.0
 NOTICE_INTERVAL_S = 5.0
 #: Answers that another attempt may change.
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-#: Answers about the request's size or content as a whole: sent again in halves, they end at the event at
-#: fault.
+#: Answers about the request's size or content as a whole: sent again in halves, they end at the event at fault.
 HALVED = frozenset({400, 413, 422})
 
 _PATH = "/api/metrics/batch"

@@ -99,8 +99,8 @@ class Source(Protocol):
 def derived_id(source: str, number: int, raw: bytes) -> str:
     """The id of an event that has none: 32 hexadecimal digits of BLAKE2b over source, line number and bytes.
 
-    The same line of the same source always gives the same id, so importing it again changes nothing, while
-    two equal lines stay two events.
+    The same line of the same source always gives the same id, so importing it again changes nothing, while two equal
+    lines stay two events.
     """
     head = f"{source}\0{number}\0".encode()
     return hashlib.blake2b(head + raw, digest_size=16).hexdigest()
