@@ -13,6 +13,8 @@ DANGEROUS_KEYS = frozenset(("__proto__", "constructor", "prototype"))
 JSON_DEPTH_MAX = 32
 #: Digits of a decimal before the point.
 DECIMAL_DIGITS_MAX = 30
+#: Characters of a wrong number shown in an error.
+SHOWN_MAX = 80
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _encode = msgspec.json.Encoder().encode
@@ -45,7 +47,7 @@ def without_dangerous_keys(value: Any, depth: int = 0) -> Any:
     Raises:
         ValueError: it holds NUL in a key or text, or is nested more than JSON_DEPTH_MAX deep.
     """
-    if depth > JSON_DEPTH_MAX:
+    if depth >= JSON_DEPTH_MAX and isinstance(value, dict | list):
         raise ValueError(f"is nested more than {JSON_DEPTH_MAX} deep")
     if isinstance(value, dict):
         return {
@@ -71,11 +73,12 @@ def decimal_column(value: Decimal, scale: int, minimum: float | None, maximum: f
         ValueError: it is not a number, has too many digits, or lies outside its bounds.
     """
     if not value.is_finite():
-        raise ValueError(f"{value} is not a number")
+        raise ValueError(f"{str(value)[:SHOWN_MAX]} is not a number")
     exponent = value.as_tuple().exponent
     assert isinstance(exponent, int)  # of a finite number
     if value.adjusted() >= DECIMAL_DIGITS_MAX or -exponent > scale:
-        raise ValueError(f"{value} has more than {DECIMAL_DIGITS_MAX} digits before or {scale} after the point")
+        shown = str(value)[:SHOWN_MAX]
+        raise ValueError(f"{shown} has more than {DECIMAL_DIGITS_MAX} digits before or {scale} after the point")
     if minimum is not None and value < Decimal(str(minimum)):
         raise ValueError(f"{value} is below {minimum}")
     if maximum is not None and value > Decimal(str(maximum)):

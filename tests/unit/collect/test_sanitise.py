@@ -118,15 +118,17 @@ def test_decimals_are_stored_in_plain_digits(value: str, stored: str) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("NaN", "is not a number"), ("sNaN", "is not a number"), ("Infinity", "is not a number"),
-        ("-Infinity", "is not a number"), ("1e30", "more than 30 digits before"), ("1e999999999", "more than 30 digits"),
-        ("0.001", "or 2 after the point"), ("1e-999999999", "or 2 after"), ("-0.01", "is below 0"), ("10.01", "is above 10.0"),
+        ("NaN", "NaN is not a number"), ("sNaN", "sNaN is not a number"), ("Infinity", "Infinity is not a number"),
+        ("-Infinity", "-Infinity is not"), (f"NaN{'1' * 999}", "is not a number"),
+        ("1e30", r"1E\+30 has more than 30 digits before"), ("1e999999999", r"1E\+999999999 has more than"),
+        ("1" * 5000, "11 has more than 30 digits"), ("0.001", "0.001 has more than .* or 2 after the point"),
+        ("1e-999999999", "1E-999999999 has more"), ("-0.01", "-0.01 is below 0"), ("10.01", "10.01 is above 10.0"),
     ],
 )  # fmt: skip
 def test_decimals_that_cannot_be_stored_exactly_are_refused(value: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         decimal_column(Decimal(value), 2, 0, 10.0)
-    assert value.upper().replace("E", "E")[:3] in str(caught.value).upper()
+    assert len(str(caught.value)) < 200
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20))

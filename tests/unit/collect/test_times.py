@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -82,10 +83,9 @@ BAD = [
 
 @pytest.mark.parametrize(("sent", "words"), BAD)
 def test_bad_times_are_refused_with_the_value_and_the_reason(sent: str | int, words: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
         canonical_time(sent, LATEST)
     message = str(caught.value)
-    assert words in message
     assert repr(sent)[1:10] in message or sent == 10**4000
     assert len(message) < 300
 
