@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from psycopg import Connection
@@ -17,7 +18,8 @@ from totalizer.clock import SYSTEM_CLOCK
 from totalizer.errors import OperationError
 from totalizer.settings import Settings, hand_down, load_settings
 from totalizer.store.connect import connect
-from totalizer.store.roles import Role, password_for, role_dsn
+from totalizer.store.password import password_for
+from totalizer.store.roles import Role, role_dsn
 from totalizer.telemetry import configure_logging, logger
 
 if TYPE_CHECKING:
@@ -79,18 +81,23 @@ def dsn_of(settings: Settings, role: Role) -> str:
     return role_dsn(database_url(settings), role, secret_of(settings))
 
 
+def administrator_dsn(settings: Settings) -> str:
+    """The connection string of who may create roles: the URL's own user, or the embedded server's administrator."""
+    url = database_url(settings)
+    named = conninfo_to_dict(url)
+    if named.get("user") or not str(named.get("host", "")).startswith("/"):
+        return url
+    return make_conninfo(url, user=ADMINISTRATOR, password=password_for(secret_of(settings), ADMINISTRATOR))
+
+
 @contextmanager
 def administrator_connection(settings: Settings | None = None) -> Iterator[Connection[Any]]:
-    """A connection that may create roles: the URL's own user, or the embedded server's administrator.
+    """A connection that may create roles; autocommit.
 
     Raises:
         StoreUnavailable: the database cannot be reached.
     """
-    settings = settings or load_settings()
-    url = database_url(settings)
-    if not conninfo_to_dict(url).get("user"):
-        url = make_conninfo(url, user=ADMINISTRATOR, password=password_for(secret_of(settings), ADMINISTRATOR))
-    with connect(url, autocommit=True) as connection:
+    with connect(administrator_dsn(settings or load_settings()), autocommit=True) as connection:
         yield connection
 
 
@@ -133,8 +140,15 @@ def run_loader(settings: Settings) -> None:
 def until_stopped(run: Callable[[Event], None]) -> None:
     """Call `run` with an event that SIGTERM and SIGINT set."""
     stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    signals = {signal.SIGTERM, signal.SIGINT}
+
+    def wait_for_signal() -> None:
+        signal.sigwait(signals)
+        stop.set()
+
+    # A handler would run in this thread, perhaps while it holds the event's lock, and wait for itself for ever.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    Thread(target=wait_for_signal, name="signals", daemon=True).start()
     run(stop)
 
 
@@ -186,6 +200,16 @@ def create_front() -> Front:
     collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
     queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
     ingest = Ingest(authenticator, collector, journal, body_bytes_max=settings.body_bytes_max)
-    api = create_api(Services(authenticator, queries, pool, catalog, ingest), on_shutdown=journal.close)
+    api = create_api(Services(authenticator, queries, pool, catalog, ingest))
     logger().info("api ready", journal=journal.id)
-    return Front(ingest, AsgiBridge(api, settings.body_bytes_max), api.lifespan(), waiters.attach)
+
+    async def start() -> None:
+        waiters.attach(asyncio.get_running_loop())
+        # Not waiting: without a database the API still starts, says so in its health, and gets ready by itself.
+        await pool.open(wait=False)
+
+    async def stop() -> None:
+        await pool.close()
+        journal.close()
+
+    return Front(ingest, AsgiBridge(api, settings.body_bytes_max), start, stop)

@@ -84,7 +84,9 @@ def decode_batch(payload: bytes) -> tuple[BatchHeader, list[bytes]]:
     for section in header.sections:
         block = payload[end : end + max(0, section.size)]
         if len(block) != section.size or block.count(b"\n") != section.rows or not block.endswith(b"\n"):
-            raise ValueError(f"section {section.event_type!r} does not hold {section.rows} lines in {section.size} bytes")
+            raise ValueError(
+                f"section {section.event_type!r} does not hold {section.rows} lines in {section.size} bytes"
+            )
         blocks.append(block)
         end += section.size
     if end != len(payload):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from totalizer.catalog.quoting import NAME
@@ -9,6 +10,7 @@ from totalizer.errors import CatalogError
 
 Kind = TypeVar("Kind", str, int, bool, dict[str, Any])
 
+_WIRE = re.compile(r'[^"\\\x00-\x1f]{1,255}')
 _WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}
 
 
@@ -60,6 +62,13 @@ class At:
                 f"{name!r}: a name is lower-case letters, digits and _, starts with a letter, and has at most 48"
             )
         return name
+
+    def wire(self, table: dict[str, Any], key: str, default: str) -> str:
+        """`table[key]`, which must be usable as a key of sent JSON objects."""
+        value = self.get(table, key, str, default)
+        if not _WIRE.fullmatch(value):
+            raise self.below(key).wrong(f'{value!r} must be 1 to 255 characters, without ", \\ and control characters')
+        return value
 
     def strings(self, table: dict[str, Any], key: str) -> tuple[str, ...]:
         """`table[key]`, a list of different strings; empty when absent."""

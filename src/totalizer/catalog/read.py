@@ -114,7 +114,7 @@ def _event_type(at: At, name: str, table: dict[str, Any], known: dict[str, Event
         _field(at.below("fields", key), key, value)
         for key, value in at.below("fields").table(at.get(table, "fields", dict)).items()
     )
-    time_wire = at.get(table, "time_wire", str, time_field)
+    time_wire = at.wire(table, "time_wire", time_field)
     _no_name_twice(at, time_field, time_wire, fields)
     subject = at.get(table, "subject", str)
     if all(field.name != subject for field in fields):
@@ -154,7 +154,7 @@ def _field(at: At, name: str, value: Any) -> Field:
     _only_for(at, table, kind)
     field = Field(
         name=name, type=kind, required=at.get(table, "required", bool, False),
-        wire=at.get(table, "wire", str, name) if "wire" in table else None,
+        wire=at.wire(table, "wire", name) if "wire" in table else None,
         minimum=_bound(at, table, "minimum", kind), maximum=_bound(at, table, "maximum", kind),
         length_min=at.get(table, "length_min", int, 0), length_max=at.get(table, "length_max", int, 1000),
         values=at.strings(table, "values"), scale=at.get(table, "scale", int, 6),

@@ -83,6 +83,7 @@ def render(events, stamps, reject):
             else:
                 stored_id = event_uuid(source or "", sent_id)
                 external_id = NULL if stored_id == sent_id.lower() else {text.format("sent_id")}
+            field = "source"
             source = NULL if not source else {text.format("source")}
             {assignments}
         except ValueError as error:

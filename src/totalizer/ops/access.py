@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
-from totalizer.app import ADMINISTRATOR, database_url, dsn_of, secret_of
-from totalizer.store.password import password_for
+from totalizer.app import administrator_dsn, dsn_of
 from totalizer.store.roles import Role
 
 if TYPE_CHECKING:
@@ -36,16 +35,9 @@ def libpq_environment(settings: Settings, role: str) -> dict[str, str]:
         OperationError: the settings name no database, or there is no secret.
     """
     administrator = role in ("owner", "postgres")
-    dsn = _administrator_dsn(settings) if administrator else dsn_of(settings, Role[role.upper()])
+    dsn = administrator_dsn(settings) if administrator else dsn_of(settings, Role[role.upper()])
     parts = conninfo_to_dict(dsn)
     environment = {variable: str(parts[part]) for variable, part in _VARIABLES.items() if parts.get(part)}
     if role == "owner":
         environment["PGOPTIONS"] = f"-c role={Role.OWNER.value}"
     return environment
-
-
-def _administrator_dsn(settings: Settings) -> str:
-    url = database_url(settings)
-    if conninfo_to_dict(url).get("user"):
-        return url
-    return make_conninfo(url, user=ADMINISTRATOR, password=password_for(secret_of(settings), ADMINISTRATOR))

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import urllib3
+from rich.markup import escape
 from rich.table import Table
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
@@ -190,7 +191,7 @@ def _day_table(days: list[dict[str, Any]]) -> Table:
         title += f" (the last {DAY_ROWS_MAX} of {len(days)} rows)"
     table = _table(title, "day", "author")
     for row in days[-DAY_ROWS_MAX:]:
-        table.add_row(row["window_start"][:10], row["author"], *_numbers(row))
+        table.add_row(row["window_start"][:10], escape(row["author"]), *_numbers(row))
     return table
 
 
@@ -201,7 +202,7 @@ def _author_table(authors: list[dict[str, Any]]) -> Table:
         title += f" (the first {AUTHOR_ROWS_MAX} of {len(authors)})"
     table = _table(title, "author")
     for row in authors[:AUTHOR_ROWS_MAX]:
-        table.add_row(row["author"], *_numbers(row))
+        table.add_row(escape(row["author"]), *_numbers(row))
     total: dict[str, int] = defaultdict(int)
     for row in authors:
         for name in _MEASURES:

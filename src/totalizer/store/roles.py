@@ -10,13 +10,13 @@ The server's processes log in as one of the last three, never as owner or superu
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from enum import Enum
 from typing import Any
 
 from psycopg import Connection, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from totalizer.store.password import password_for
 
 
 class Role(Enum):
@@ -31,11 +31,6 @@ class Role(Enum):
 #: Roles that processes log in as.
 LOGIN_ROLES = (Role.WRITER, Role.REFRESHER, Role.APP)
 SEARCH_PATH = "events, analytics, totalizer, public"
-
-
-def password_for(secret: str, role: str) -> str:
-    """The password of a role: HMAC-SHA256 of its name under the installation's secret, in hexadecimal."""
-    return hmac.new(secret.encode(), b"database role " + role.encode(), hashlib.sha256).hexdigest()
 
 
 def role_dsn(database_url: str, role: Role, secret: str) -> str:

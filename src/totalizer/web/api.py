@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import msgspec
@@ -40,27 +38,10 @@ class Services(msgspec.Struct, frozen=True):
     ingest: Ingest
 
 
-def create_api(services: Services, on_shutdown: Callable[[], None]) -> Litestar:
-    """The application.
-
-    Args:
-        services: its parts.
-        on_shutdown: called when the last request is answered.
-    """
-
-    @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        # Not waiting: without a database the API still starts, says so in its health, and gets ready by itself.
-        await services.pool.open(wait=False)
-        try:
-            yield
-        finally:
-            await services.pool.close()
-            on_shutdown()
-
+def create_api(services: Services) -> Litestar:
+    """The application. Its parts are opened and closed by who made them."""
     return Litestar(
         route_handlers=[*_routes(services), *ingest_routes(services.ingest, services.catalog), *page_routes()],
-        lifespan=[lifespan],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
         openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
         logging_config=None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from totalizer.web.asgi_bridge import AsgiBridge
 from totalizer.web.ingest import Ingest
+
+#: Something done on the event loop before or after all requests.
+Step = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Front:
@@ -17,26 +19,19 @@ class Front:
     Args:
         ingest: the hot path.
         bridge: the API behind it.
-        lifespan: entered before the first request, left after the last.
-        on_loop: called with the event loop before that.
+        start: run on the event loop before the first request.
+        stop: run on it after the last.
     """
 
-    def __init__(
-        self,
-        ingest: Ingest,
-        bridge: AsgiBridge,
-        lifespan: AbstractAsyncContextManager[Any],
-        on_loop: Callable[[asyncio.AbstractEventLoop], None],
-    ) -> None:
-        self._ingest, self._bridge, self._lifespan, self._on_loop = ingest, bridge, lifespan, on_loop
+    def __init__(self, ingest: Ingest, bridge: AsgiBridge, start: Step, stop: Step) -> None:
+        self._ingest, self._bridge, self._start, self._stop = ingest, bridge, start, stop
         self._hot = frozenset(ingest.routes)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._on_loop(loop)
-        loop.run_until_complete(self._lifespan.__aenter__())
+        loop.run_until_complete(self._start())
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.run_until_complete(self._lifespan.__aexit__(None, None, None))
+        loop.run_until_complete(self._stop())
 
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
         if scope.proto == "http" and scope.path in self._hot and scope.method == "POST":

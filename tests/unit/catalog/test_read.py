@@ -116,6 +116,8 @@ WRONG_FIELDS = [
     ('type = "money"', "type", "'money' is no type; use one of text, integer"),
     ('type = "text", size = 1', "size", "unknown key; known here: description"),
     ('type = "text", required = 1', "required", "must be true or false, not 1"),
+    *((f'type = "text", wire = {wire}', "wire", "must be 1 to 255 characters, without") for wire in
+      ('""', '"a\\"b"', "'a\\b'", '"a\\tb"', f'"{"x" * 256}"')),
     ('type = "text", minimum = 1', "minimum", "means nothing for a field of type 'text'"),
     ('type = "uuid", maximum = 1', "maximum", "means nothing"),
     ('type = "integer", length_max = 1', "length_max", "means nothing"),
@@ -216,7 +218,7 @@ def test_extremes_that_are_allowed() -> None:
             'same = { type = "number", minimum = 0.5, maximum = 0.5 }',
             'long = { type = "text", length_min = 65536, length_max = 65536 }',
             'fine = { type = "decimal", scale = 18 }',
-            'from = { type = "text", wire = "a \\"quoted\\" key" }',
+            'from = { type = "text", wire = "a \'quoted\' {key}" }',
             f'{"x" * 48} = {{ type = "text", values = ["it\'s", "100%", "a\\\\b"] }}',
         )
         + '[rollup.r]\nevent_type = "sales"\nmeasures = { n = { kind = "count" } }\n'

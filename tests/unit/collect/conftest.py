@@ -20,10 +20,10 @@ NOW_NS = 1_757_066_400_123_456_789
 EVERYTHING = r"""
 [event_type.everything]
 time = "from"
-time_wire = "when \"it\" was"
+time_wire = "when it's {now}"
 subject = "class"
 [event_type.everything.fields]
-class = { type = "text", required = true, length_min = 1, length_max = 20, wire = "it's \"a\\key\"" }
+class = { type = "text", required = true, length_min = 1, length_max = 20, wire = "it's {a} key" }
 line = { type = "text" }
 import = { type = "text", values = ["on", "of\tf", "o\\ff", "off it"] }
 whole = { type = "integer", required = true, minimum = -5 }

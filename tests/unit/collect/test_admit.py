@@ -74,8 +74,8 @@ WRONG_FIELDS = [
     ("id", "", "id: must be a text of 1 to 255 characters, not ''"),
     ("id", 7, "id: must be a text of 1 to 255 characters, not 7"),
     ("source", "x" * 256, f"source: must be a text of at most 255 characters, not '{'x' * 79}…"),
-    ("colour", "red", "colour: unknown field; command_executions has id, source, executed_at, user_id, team_id, project_id, "
-     "command_name, execution_time_ms, status, error_message, context"),
+    ("colour", "red", "colour: unknown field; command_executions has id, source, executed_at, user_id, team_id, "
+     "project_id, command_name, execution_time_ms, status, error_message, context"),
 ]  # fmt: skip
 
 
@@ -102,14 +102,14 @@ WRONG_OTHERS = [
     ("price", "NaN", "price: NaN is not a number"),
     ("flag", 1, "flag: must be true or false, not 1"),
     ("flag", "true", "flag: must be true or false, not 'true'"),
-    ('it\'s "a\\key"', 1, 'it\'s "a\\key": must be a text of 1 to 20 characters, not 1'),
-    ('when "it" was', [], 'when "it" was: must be an RFC 3339 time or whole milliseconds since 1970, not []'),
+    ("it's {a} key", 1, "it's {a} key: must be a text of 1 to 20 characters, not 1"),
+    ("when it's {now}", [], "when it's {now}: must be an RFC 3339 time or whole milliseconds since 1970, not []"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("field", "value", "message"), WRONG_OTHERS)
 def test_every_type_of_field_says_what_it_must_be(admit_one: AdmitOne, field: str, value: Any, message: str) -> None:
-    refused = refusal_of(admit_one, {'it\'s "a\\key"': "x", "whole": 1, "flag": True, field: value}, "everything")
+    refused = refusal_of(admit_one, {"it's {a} key": "x", "whole": 1, "flag": True, field: value}, "everything")
     assert (refused.refusal, refused.detail) == (Refusal.INVALID_EVENT, message)
 
 
@@ -154,16 +154,14 @@ WAYS_TO_BE_WRONG: list[tuple[Any, str]] = [
 ]
 
 
-@given(st.lists(st.none() | st.integers(0, len(WAYS_TO_BE_WRONG) - 1), min_size=1, max_size=20), st.data())
-def test_each_wrong_event_is_answered_at_its_own_index(
-    collector: Collector, ways: list[int | None], data: st.DataObject
-) -> None:
+@given(st.lists(st.none() | st.integers(0, len(WAYS_TO_BE_WRONG) - 1), min_size=1, max_size=20))
+def test_each_wrong_event_is_answered_at_its_own_index(collector: Collector, ways: list[int | None]) -> None:
     """Good and bad ones mixed: those that do not decode, and those that cannot be rendered."""
     events = [
         {**COMMAND, "id": f"{index}"} if way is None else WAYS_TO_BE_WRONG[way][0] for index, way in enumerate(ways)
     ]
     expected = [(index, WAYS_TO_BE_WRONG[way][1]) for index, way in enumerate(ways) if way is not None]
-    body = msgspec.json.encode({"command_executions": events, "time_entries": data.draw(st.just([ENTRY]))})
+    body = msgspec.json.encode({"command_executions": events, "time_entries": [ENTRY]})
     admission = collector.admit_batch(ORGANIZATION_ID, body)
     assert [(index, code) for _, index, code, _ in items(admission)] == expected
     assert admission.accepted == len(events) - len(expected) + 1
@@ -180,7 +178,7 @@ def test_an_unknown_event_type_is_answered_for_each_of_its_events(admit_batch: A
     assert [item[:3] for item in items(admission)] == [
         ("purchases", 0, "unknown_event_type"), ("purchases", 1, "unknown_event_type"),
     ]  # fmt: skip
-    assert "purchases: unknown event type; use one of agent_interactions, " in admission.items[0].message
+    assert "purchases: unknown event type; use one of commits, command_executions, " in admission.items[0].message
 
 
 def test_a_batch_of_nothing_but_bad_events_is_refused_with_every_answer(admit_batch: AdmitBatch) -> None:

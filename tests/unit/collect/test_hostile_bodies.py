@@ -52,7 +52,6 @@ BODIES: list[tuple[str, bytes, Refusal | None]] = [
     ("a huge exponent", entry(b'"duration":1e999999999'), Refusal.INVALID_EVENT),
     ("a huge exponent in JSON", entry(b'"metadata":{"a":[1e999999999]}'), Refusal.INVALID_EVENT),
     ("deep JSON", entry(b'"metadata":' + DEEP), Refusal.BAD_JSON),
-    ("deep lists", b"[" * 200_000 + b"]" * 200_000, Refusal.INVALID_EVENT),
     ("JSON of depth 33", entry(b'"metadata":' + b'{"a":' * 33 + b"1" + b"}" * 33), Refusal.INVALID_EVENT),
     ("NUL", entry(b'"taskId":"\\u0000"'), Refusal.INVALID_EVENT),
     ("NUL in a key of JSON", entry(b'"metadata":{"\\u0000":1}'), Refusal.INVALID_EVENT),
@@ -106,8 +105,6 @@ def test_alone(collector: Collector, name: str, body: bytes, refusal: Refusal | 
 @pytest.mark.parametrize("first", [b"", b'{"userId":1},'], ids=["after a good one", "after a bad one"])
 def test_in_a_batch(collector: Collector, name: str, body: bytes, refusal: Refusal | None, first: bytes) -> None:
     """One bad event costs itself alone, one that breaks the JSON costs the batch, wherever the first mistake is."""
-    if name in ("two values",):  # two events, in a list, if a comma is added; not JSON otherwise
-        refusal = Refusal.BAD_JSON
     batch = b'{"time_entries":[' + first + GOOD + b"," + body + b"]}"
     bad = 1 if first else 0
     if refusal is Refusal.BAD_JSON:
@@ -130,6 +127,7 @@ def test_in_a_batch(collector: Collector, name: str, body: bytes, refusal: Refus
         b'{"time_entries":"x"}', b'{"time_entries":1e999}', b'{"x":1}', b'{"x":{"y":[]}}', b'{"__proto__":{}}',
         b'{"time_entries":[' + GOOD + b'],"timestamp":NaN}', b'{"time_entries":[{}],"timestamp":"\xff"}',
         b'{"time_entries":[{}],"x":[' + b"[" * 200_000 + b"]" * 200_000 + b"]}", b'{"' + b"k" * 100_000 + b'":1}',
+        b'{"time_entries":[' + GOOD + b"," + b"[" * 200_000 + b"]" * 200_000 + b"]}",
         b'{"\xff":[]}', b'{"\\ud800":[1]}', b'{"time_entries":[{}],"timestamp":' + b"9" * 5000 + b"}",
         b'{"time_entries":[' + b"1," * 200 + b"1]}",
     ],

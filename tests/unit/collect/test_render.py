@@ -20,8 +20,8 @@ from totalizer.event import ID, KEY, MINUTE_KEY, ORGANIZATION, TIME, decode_batc
 
 ORGANIZATION_ID = "00000000-0000-4000-8000-000000000001"
 RECEIVED_AT = "2025-09-05T10:00:00.123456Z"
-CLASS_KEY = 'it\'s "a\\key"'
-TIME_KEY = 'when "it" was'
+CLASS_KEY = "it's {a} key"
+TIME_KEY = "when it's {now}"
 
 WHOLE_EVENT = {
     CLASS_KEY: "über", TIME_KEY: "2025-09-05T09:58:07Z", "line": "a\tb\\n\nc", "import": "of\tf", "whole": -5,

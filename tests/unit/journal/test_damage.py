@@ -272,21 +272,23 @@ def test_unreadable_pages_are_damage_and_no_end(folder: Path, open_journal: Open
 
 
 def test_payloads_that_look_like_records_are_not_taken_for_them(folder: Path, open_journal: Opener) -> None:
-    """A sender may copy bytes of a segment it has seen; it cannot know the marker of the one it writes to."""
+    """A sender may know the marker of a segment it has seen; it cannot know that of the one it writes to."""
     journal = open_journal()
-    journal.append_and_wait(b"victim")
-    path = segment_path(folder, segment_numbers(folder)[-1])
-    old = path.read_bytes()[: ends([b"victim"])[0]]
+    journal.append_and_wait(b"seen")
+    seen = unpack_header(segment_path(folder, segment_numbers(folder)[-1]).read_bytes()[:SEGMENT_HEADER_BYTES])
+    assert seen is not None
     journal.close()
     journal = open_journal()
-    journal.append_and_wait(old)
+    for sequence in (2, 3):
+        journal.append_and_wait(encode_group([b"forged"], seen.marker, sequence + 1))
     journal.append_and_wait(b"real")
     journal.close()
     path = segment_path(folder, segment_numbers(folder)[-1])
     data = bytearray(path.read_bytes())
-    data[SEGMENT_HEADER_BYTES + 1] ^= 1
+    for record in range(2):
+        data[SEGMENT_HEADER_BYTES + record * (2 * RECORD_HEADER_BYTES + 6)] ^= 1
     path.write_bytes(data)
-    assert payloads_in(folder) == [b"victim", b"real"]
+    assert payloads_in(folder) == [b"seen", b"real"]
 
 
 def test_a_quarantine_on_a_full_disk_does_not_stop_the_reading(small: Path, folder: Path, disk: FaultyDisk) -> None:

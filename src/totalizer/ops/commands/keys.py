@@ -53,7 +53,7 @@ def list_keys(home: HomeOption = None) -> None:
     for row in rows:
         state = "live" if row.revoked_at is None else f"revoked {row.revoked_at:%Y-%m-%d %H:%M}"
         created = f"{row.created_at:%Y-%m-%d %H:%M}"
-        table.add_row(str(row.id), row.organization, row.name, ", ".join(row.scopes), created, state)
+        table.add_row(str(row.id), escape(row.organization), escape(row.name), ", ".join(row.scopes), created, state)
     OUT.print(table)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from totalizer.ops.commands.options import HomeOption
@@ -41,7 +42,7 @@ def _table(balances: list[Balance]) -> Table:
         if balance.events != balance.ledger:
             problems.insert(0, "loaded and stored differ")
         table.add_row(
-            balance.organization,
+            escape(balance.organization),
             balance.event_type,
             f"{balance.ledger:,}",
             f"{balance.events:,}",

@@ -1,0 +1,280 @@
+-- The fixed schema at present, for reading; migrations/ makes it and a test compares the two.
+-- After a new migration: UPDATE_SCHEMA=1 script/test tests/migration
+CREATE SCHEMA totalizer;
+
+CREATE FUNCTION totalizer.authenticate_key(hash bytea) RETURNS TABLE(key_id uuid, organization_id uuid, scopes text[], expires_at timestamp with time zone)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+    SELECT id, organization_id, scopes, expires_at FROM totalizer.api_keys
+    WHERE key_hash = hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+$$;
+
+CREATE FUNCTION totalizer.current_organization() RETURNS uuid
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$ SELECT nullif(current_setting('app.current_org_id', true), '')::uuid $$;
+
+CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $$
+DECLARE
+    length text;
+    first_day date;
+    next_day date;
+    partition_name text;
+BEGIN
+    SELECT partition INTO STRICT length FROM totalizer.event_types WHERE name = type_name;
+    first_day := date_trunc(length, day::timestamp)::date;
+    next_day := (first_day + ('1 ' || length)::interval)::date;
+    partition_name := type_name || '_p' || to_char(first_day, CASE length WHEN 'day' THEN 'YYYYMMDD' ELSE 'YYYYMM' END);
+    IF to_regclass(format('partitions.%I', partition_name)) IS NOT NULL THEN
+        RETURN partition_name;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtext('partition ' || type_name));
+    IF to_regclass(format('partitions.%I', partition_name)) IS NOT NULL THEN
+        RETURN partition_name;
+    END IF;
+    EXECUTE format('CREATE TABLE partitions.%I (LIKE events.%I INCLUDING ALL)', partition_name, type_name);
+    EXECUTE format('GRANT INSERT ON partitions.%I TO totalizer_writer', partition_name);
+    EXECUTE format(
+        'ALTER TABLE events.%I ATTACH PARTITION partitions.%I FOR VALUES FROM (%L) TO (%L)',
+        type_name, partition_name, first_day::timestamptz, next_day::timestamptz
+    );
+    RETURN partition_name;
+END
+$$;
+
+CREATE TABLE totalizer.api_keys (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    organization_id uuid NOT NULL,
+    name text NOT NULL,
+    key_hash bytea NOT NULL,
+    scopes text[] NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone
+);
+
+COMMENT ON COLUMN totalizer.api_keys.key_hash IS 'SHA-256 of the key; the key itself is shown once and never stored';
+
+CREATE TABLE totalizer.dead_letters (
+    id bigint NOT NULL,
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    columns text[] NOT NULL,
+    keyed boolean NOT NULL,
+    line bytea NOT NULL,
+    sqlstate text NOT NULL,
+    reason text NOT NULL,
+    journal_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.dead_letters IS 'Acknowledged events that PostgreSQL refused, with their bytes and the reason';
+
+ALTER TABLE totalizer.dead_letters ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.dead_letters_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE totalizer.dirty_marks (
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    bucket timestamp with time zone NOT NULL,
+    shard smallint GENERATED ALWAYS AS ((uuid_hash(organization_id) & 15)) STORED NOT NULL,
+    marked_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000');
+
+COMMENT ON TABLE totalizer.dirty_marks IS 'Append-only: buckets whose rollups are behind their events. One bucket may be marked many times';
+
+CREATE TABLE totalizer.event_types (
+    name text NOT NULL,
+    time_field text NOT NULL,
+    partition text NOT NULL,
+    definition jsonb NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT event_types_partition_check CHECK ((partition = ANY (ARRAY['day'::text, 'month'::text])))
+);
+
+CREATE TABLE totalizer.job_runs (
+    id bigint NOT NULL,
+    job text NOT NULL,
+    host text NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone NOT NULL,
+    result jsonb,
+    error text
+);
+
+ALTER TABLE totalizer.job_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.job_runs_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE totalizer.journal_offsets (
+    journal_id uuid NOT NULL,
+    epoch bigint DEFAULT 0 NOT NULL,
+    segment bigint DEFAULT 0 NOT NULL,
+    "position" bigint DEFAULT 0 NOT NULL,
+    batches bigint DEFAULT 0 NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
+
+COMMENT ON TABLE totalizer.journal_offsets IS 'How far each journal is loaded; advanced in the transaction that stores the events';
+
+COMMENT ON COLUMN totalizer.journal_offsets.epoch IS 'Raised by each loader that takes the journal over; an older loader is fenced off';
+
+CREATE TABLE totalizer.load_ledger (
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    loaded bigint NOT NULL,
+    duplicate bigint NOT NULL,
+    conflict bigint NOT NULL,
+    dead_lettered bigint NOT NULL,
+    loaded_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.load_ledger IS 'Append-only: the fate of every acknowledged event, one row for each transaction, organisation and type';
+
+CREATE TABLE totalizer.organizations (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    name text NOT NULL,
+    time_zone text DEFAULT 'UTC'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT organizations_name_check CHECK ((name <> ''::text))
+);
+
+CREATE TABLE totalizer.rollups (
+    name text NOT NULL,
+    event_type text NOT NULL,
+    definition jsonb NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE totalizer.schema_version (
+    version_num character varying(32) NOT NULL
+);
+
+ALTER TABLE ONLY totalizer.api_keys
+    ADD CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash);
+
+ALTER TABLE ONLY totalizer.api_keys
+    ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.dead_letters
+    ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.event_types
+    ADD CONSTRAINT event_types_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY totalizer.job_runs
+    ADD CONSTRAINT job_runs_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.journal_offsets
+    ADD CONSTRAINT journal_offsets_pkey PRIMARY KEY (journal_id);
+
+ALTER TABLE ONLY totalizer.organizations
+    ADD CONSTRAINT organizations_name_key UNIQUE (name);
+
+ALTER TABLE ONLY totalizer.organizations
+    ADD CONSTRAINT organizations_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.rollups
+    ADD CONSTRAINT rollups_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY totalizer.schema_version
+    ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
+
+CREATE INDEX dirty_marks_by_bucket ON totalizer.dirty_marks USING btree (organization_id, event_type, bucket);
+
+CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, started_at DESC);
+
+CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (organization_id, event_type, loaded_at);
+
+ALTER TABLE ONLY totalizer.api_keys
+    ADD CONSTRAINT api_keys_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
+
+ALTER TABLE ONLY totalizer.rollups
+    ADD CONSTRAINT rollups_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
+
+CREATE POLICY add_dead_letters ON totalizer.dead_letters FOR INSERT TO totalizer_writer WITH CHECK (true);
+
+CREATE POLICY add_ledger ON totalizer.load_ledger FOR INSERT TO totalizer_writer WITH CHECK (true);
+
+CREATE POLICY add_marks ON totalizer.dirty_marks FOR INSERT TO totalizer_writer WITH CHECK (true);
+
+CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totalizer_refresher USING (true);
+
+ALTER TABLE totalizer.dead_letters ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.dirty_marks ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.load_ledger ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.organizations ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY own_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_marks ON totalizer.dirty_marks FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_organization ON totalizer.organizations FOR SELECT TO totalizer_app USING ((id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY see_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_refresher USING (true);
+
+CREATE POLICY see_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_refresher USING (true);
+
+CREATE POLICY take_marks ON totalizer.dirty_marks TO totalizer_refresher USING (true) WITH CHECK (true);
+
+GRANT USAGE ON SCHEMA totalizer TO totalizer_writer;
+GRANT USAGE ON SCHEMA totalizer TO totalizer_refresher;
+GRANT USAGE ON SCHEMA totalizer TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.authenticate_key(hash bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.authenticate_key(hash bytea) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_refresher;
+
+GRANT INSERT ON TABLE totalizer.dead_letters TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.dead_letters TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.dead_letters TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.dirty_marks TO totalizer_app;
+GRANT INSERT ON TABLE totalizer.dirty_marks TO totalizer_writer;
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.dirty_marks TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.event_types TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.event_types TO totalizer_refresher;
+GRANT SELECT ON TABLE totalizer.event_types TO totalizer_app;
+
+GRANT SELECT,INSERT ON TABLE totalizer.job_runs TO totalizer_refresher;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.journal_offsets TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_refresher;
+
+GRANT INSERT ON TABLE totalizer.load_ledger TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.load_ledger TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.load_ledger TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.organizations TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.organizations TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.rollups TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.rollups TO totalizer_refresher;
+GRANT SELECT ON TABLE totalizer.rollups TO totalizer_app;
