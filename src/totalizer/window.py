@@ -40,9 +40,9 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError) as error:  # ZoneInfoNotFoundError is a KeyError, caught below
-        raise ValueError(f"unknown time zone {name!r}; use an IANA name such as 'Europe/Berlin'") from error
+        raise ValueError(f"unknown time zone {name[:100]!r}; use an IANA name such as 'Europe/Berlin'") from error
     except KeyError:
-        raise ValueError(f"unknown time zone {name!r}; use an IANA name such as 'Europe/Berlin'") from None
+        raise ValueError(f"unknown time zone {name[:100]!r}; use an IANA name such as 'Europe/Berlin'") from None
 
 
 def base_bucket(moment: datetime) -> datetime:

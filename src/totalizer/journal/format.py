@@ -1,5 +1,6 @@
-"""The bytes of a segment: its header, kept twice, and the records after it. docs/reference/journal.md draws
-them.
+"""The bytes of a segment: its header, kept twice, and the records after it.
+
+docs/reference/journal.md draws them.
 
 A segment's marker is six random bytes that begin every record in it. It is the salt of the checksums, it
 tells a record from whatever an earlier file left on the same blocks, and since a sender cannot know it, no

@@ -89,8 +89,9 @@ class Journal:
         clock: Clock = SYSTEM_CLOCK,
         disk: Disk = DISK,
     ) -> Journal:
-        """Make or adopt the journal in `folder`, put it in order, and start its writer thread. Blocks on the
-        disk.
+        """Make or adopt the journal in `folder`, put it in order, and start its writer thread.
+
+        Blocks on the disk.
 
         Args:
             folder: made with its ancestors if missing, mode 0700.
@@ -173,8 +174,7 @@ class Journal:
         )  # fmt: skip
 
     def close(self, timeout_s: float = 10) -> None:
-        """Make durable and answer what is pending, seal the segment, give the folder back. Again: nothing
-        happens.
+        """Make durable and answer what is pending, seal the segment, give the folder back; again, do nothing.
 
         Args:
             timeout_s: longest wait for the disk, seconds.

@@ -120,6 +120,8 @@ class SegmentView:
         if piece.records or offset >= limit:
             return piece
         least = header.first_sequence if expected is None else expected
+        # What was read may have been a passing failure of the disk: look again at the bytes themselves.
+        self._window = b""
         found = self._next_valid(offset, limit, least)
         lost = None
         if found is None:
@@ -130,7 +132,11 @@ class SegmentView:
         if expected is not None:
             lost = sequence - expected
         piece = self._parse(start, limit, sequence, records_max, bytes_max)
-        return piece._replace(damage=self._damage(offset, start, lost))
+        if start == offset and not lost and piece.records:
+            return piece
+        # A step forward in any case, even from a record that was good a moment ago and is not now.
+        onward = max(piece.offset, offset + 1)
+        return piece._replace(offset=onward, damage=self._damage(offset, start, lost))
 
     def _parse(self, offset: int, limit: int, expected: int | None, records_max: int, bytes_max: int) -> Piece:
         """The good records from `offset`; stops at a bad one, at the limit, or when there are enough."""

@@ -39,8 +39,7 @@ def journals_in(root: Path) -> list[Path]:
 
 
 def claim(root: Path, prefix: str, **open_kwargs: Any) -> Journal:
-    """Open the first of `root/prefix-0`, `root/prefix-1`, … that no living process has open, old ones
-    included.
+    """Open the first of `root/prefix-0`, `root/prefix-1`, … that no living process has open, new or old.
 
     Args:
         root: made if missing.

@@ -46,6 +46,7 @@ class Source:
 
     @property
     def position(self) -> Position:
+        """How far it is loaded."""
         return Position(self.offset.segment, self.offset.position)
 
 

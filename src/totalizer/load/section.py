@@ -74,8 +74,9 @@ class SectionLoader:
         self.buried: set[bytes] = set()
 
     def load(self, lines: list[bytes]) -> None:
-        """Store every line, find it a duplicate, or keep it as a dead letter; the fates are in `fates`,
-        the lines of dead letters in `buried`.
+        """Store every line, find it a duplicate, or keep it as a dead letter.
+
+        The fates are in `fates`, the lines of dead letters in `buried`.
 
         Raises:
             psycopg.Error: the database is to blame, not a row; the transaction must be rolled back and tried again.

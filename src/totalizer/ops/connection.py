@@ -30,8 +30,9 @@ def own_settings(home: Path | None = None, port: int | None = None) -> Settings:
 
 
 def stack_settings(home: Path | None = None) -> Settings:
-    """The settings with which a command reaches the database: those of the environment if they name one, else those of
-    the stack that runs on the data folder.
+    """The settings with which a command reaches the database.
+
+    Those of the environment if they name one, else those of the stack that runs on the data folder.
 
     Raises:
         ConfigurationError: a value cannot be used.

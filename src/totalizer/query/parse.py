@@ -80,7 +80,7 @@ def parse_query(catalog: Catalog, parameters: Mapping[str, Sequence[str]], now: 
     filters = {name: _filter(event_type, name, values) for name, values in parameters.items() if name not in _OWN}
     group_by = _names(parameters.get("group_by", ()))
     for name in group_by:
-        _dimension(event_type, "group_by", name)
+        _dimension(event_type, "group_by", name, name)
     return Query(
         event_type.name, start, end, _grain(one.get("aggregation_window")), group_by, filters,
         _names(parameters.get("measures", ())), time_zone, _limit(one.get("limit")), one.get("cursor"),
@@ -101,7 +101,7 @@ class _Single:
 
 
 def _wrong(name: str, value: object, reason: str) -> Refused:
-    return Refused(Refusal.INVALID_QUERY, f"{name}={value!s:.200}: {reason}")
+    return Refused(Refusal.INVALID_QUERY, f"{name:.100}={value!s:.200}: {reason}")
 
 
 def _event_type(catalog: Catalog, name: str) -> EventType:
@@ -155,10 +155,10 @@ def _names(values: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _dimension(event_type: EventType, parameter: str, name: str) -> FieldType:
+def _dimension(event_type: EventType, parameter: str, value: str, name: str) -> FieldType:
     field = event_type.field(name)
     if field is None or not field.type.groupable:
-        raise _wrong(parameter, name, f"{event_type.name} can be divided by {', '.join(_groupable(event_type))}")
+        raise _wrong(parameter, value, f"{event_type.name} can be divided by {', '.join(_groupable(event_type))}")
     return field.type
 
 
@@ -170,7 +170,7 @@ def _filter(event_type: EventType, name: str, values: Sequence[str]) -> tuple[st
     if event_type.field(name) is None:
         known = ", ".join((*_OWN, *_groupable(event_type)))
         raise _wrong(name, ",".join(values), f"unknown parameter; use some of {known}")
-    kind = _dimension(event_type, name, name)
+    kind = _dimension(event_type, name, ",".join(values), name)
     if len(values) > FILTER_VALUES_MAX:
         raise _wrong(name, f"{len(values)} values", f"give at most {FILTER_VALUES_MAX}")
     for value in values:

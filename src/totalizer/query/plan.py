@@ -71,10 +71,8 @@ def choose_rollup(catalog: Catalog, query: Query) -> tuple[Rollup, tuple[Measure
             f"{rollup.name} has {', '.join(rollup.dimensions)} with {', '.join(m.name for m in rollup.measures)}"
             for rollup in catalog.rollups_of(query.event_type)
         )
-        wanted = ", ".join([*sorted(needed), *query.measures])
-        raise Refused(
-            Refusal.INVALID_QUERY, f"no rollup of {query.event_type} has {wanted}: {there or 'none declared'}"
-        )
+        wanted = f" has {', '.join([*sorted(needed), *query.measures])}" if needed or query.measures else ""
+        raise Refused(Refusal.INVALID_QUERY, f"no rollup of {query.event_type}{wanted}: {there or 'none is declared'}")
     rollup = min(candidates, key=lambda candidate: len(candidate.dimensions))
     measures = tuple(m for m in rollup.measures if not query.measures or m.name in query.measures)
     return rollup, measures

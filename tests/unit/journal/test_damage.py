@@ -271,6 +271,43 @@ def test_unreadable_pages_are_damage_and_no_end(folder: Path, open_journal: Open
         assert records[-1].sequence == 100
 
 
+def test_a_page_that_can_be_read_the_second_time_is_no_damage(folder: Path, open_journal: Opener) -> None:
+    journal = open_journal()
+    for number in range(10):
+        journal.append_and_wait(b"%d" % number * 100)
+
+    class Flickering(Disk):
+        left = 3
+
+        def pread(self, descriptor: int, length: int, offset: int) -> bytes:
+            if offset >= SEGMENT_HEADER_BYTES and self.left:
+                self.left -= 1
+                raise OSError(5, "Input/output error")
+            return super().pread(descriptor, length, offset)
+
+    with JournalReader(folder, disk=Flickering()) as reader:
+        assert [record.sequence for record in drain(reader)] == list(range(1, 11))
+        assert reader.damage == []
+
+
+def test_a_disk_that_reads_something_else_each_time_never_stops_the_reader(folder: Path, open_journal: Opener) -> None:
+    journal = open_journal()
+    for number in range(50):
+        journal.append_and_wait(b"%d" % number * 100)
+
+    class Drunk(Disk):
+        turn = 0
+
+        def pread(self, descriptor: int, length: int, offset: int) -> bytes:
+            data = super().pread(descriptor, length, offset)
+            self.turn += 1
+            return data if offset < SEGMENT_HEADER_BYTES or self.turn % 3 else bytes(len(data))
+
+    with JournalReader(folder, disk=Drunk()) as reader:
+        payloads = [record.payload for record in drain(reader, records_max=3)]
+        assert set(payloads) <= {b"%d" % number * 100 for number in range(50)}
+
+
 def test_payloads_that_look_like_records_are_not_taken_for_them(folder: Path, open_journal: Opener) -> None:
     """A sender may know the marker of a segment it has seen; it cannot know that of the one it writes to."""
     journal = open_journal()

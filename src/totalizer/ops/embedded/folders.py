@@ -57,14 +57,17 @@ class Folders:
 
     @property
     def logs(self) -> Path:
+        """One log for each part."""
         return self.home / "log"
 
     @property
     def postgres_sockets(self) -> Path:
+        """Where PostgreSQL listens."""
         return self.runtime / "pg"
 
     @property
     def valkey_socket(self) -> Path:
+        """Where Valkey listens."""
         return self.runtime / "valkey.sock"
 
     def make(self) -> None:

@@ -69,8 +69,9 @@ class Checkpoint:
         self._unsaved = mark
 
     def save(self) -> None:
-        """Write the last place, if there is a new one. After a crash the file holds the old or the new one,
-        whole.
+        """Write the last place, if there is a new one.
+
+        After a crash the file holds the old or the new one, whole.
 
         Raises:
             OperationError: the disk refuses.

@@ -16,8 +16,7 @@ from totalizer.ops.importers.source import Line
 
 
 class Quarantine:
-    """A file of JSON lines `{"line", "reason", "text"}`, made when the first line comes, readable by its
-    owner only.
+    """A file of JSON lines `{"line", "reason", "text"}`, made when the first line comes, readable by its owner only.
 
     Args:
         home: data folder; the file lies in `quarantine/` there.

@@ -79,8 +79,7 @@ class Source(Protocol):
     notes: list[str]
 
     def lines(self) -> Generator[Line | None, None, None]:
-        """The lines from the first on, in constant memory; None each time there is nothing to read for a
-        while.
+        """The lines from the first on, in constant memory; None each time there is nothing to read for a while.
 
         Raises:
             OperationError: the input cannot be read further.

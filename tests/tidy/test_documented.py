@@ -1,0 +1,149 @@
+"""What users may rely on is listed once in the code, and is found in the documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from totalizer.catalog import FieldType, load_catalog
+from totalizer.catalog import read as catalog_reader
+from totalizer.catalog.measures import KINDS
+from totalizer.collect.sanitise import DECIMAL_DIGITS_MAX, JSON_DEPTH_MAX
+from totalizer.errors import STATUS_OF, Refusal
+from totalizer.ops.cli import app
+from totalizer.settings import Settings
+from totalizer.window import Grain
+
+COMMAND = typer.main.get_command(app)
+
+
+def commands(group: Any = COMMAND, *names: str) -> Iterator[tuple[str, Any]]:
+    """Every command that does something: its name as it is typed, and itself."""
+    context = group.make_context("totalizer", [], resilient_parsing=True)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if hasattr(command, "list_commands"):
+            yield from commands(command, *names, name)
+        else:
+            yield " ".join((*names, name)), command
+
+
+COMMANDS = dict(commands())
+
+
+def table_rows(text: str) -> dict[str, list[str]]:
+    """Rows of a document's tables by what stands in backquotes in their first column."""
+    rows = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        if line.startswith("| `") and (found := re.match(r"`([^`]+)`", cells[0])):
+            rows[found[1]] = cells
+    return rows
+
+
+def page(root: Path, name: str) -> str:
+    return (root / "docs/reference" / f"{name}.md").read_text("utf-8")
+
+
+def test_every_setting_is_documented_with_its_default_and_nothing_else_is(root: Path) -> None:
+    rows = table_rows(page(root, "settings"))
+    fields = {str(field.validation_alias): field for field in Settings.model_fields.values()}
+    assert rows.keys() == fields.keys()
+    for name, field in fields.items():
+        default = "" if field.default in (None, "") else f"`{field.default}`"
+        assert rows[name][1] == default, name
+        assert rows[name][-1], name
+
+
+def test_every_refusal_is_documented_with_its_status(root: Path) -> None:
+    rows = table_rows(page(root, "errors"))
+    codes = {refusal.value: str(STATUS_OF[refusal]) for refusal in Refusal}
+    assert {code: row[1] for code, row in rows.items() if re.fullmatch(r"[a-z_]+", code)} == codes
+    assert all(rows[code][2] and rows[code][3] for code in codes)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented_with_its_options(root: Path, name: str) -> None:
+    sections = re.split(r"(?m)^## ", page(root, "commands"))
+    [section] = [text for text in sections if f"`totalizer {name}" in text.split("\n")[0]]
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
+    assert {option for option in options - {"--help"} if f"`{option}" not in section} == set()
+    arguments = [
+        parameter.human_readable_name for parameter in COMMANDS[name].params if not parameter.opts[0].startswith("-")
+    ]
+    assert [argument for argument in arguments if argument.upper() not in section.split("\n")[0].upper()] == []
+
+
+def test_no_command_is_documented_that_does_not_exist(root: Path, texts: dict[str, str]) -> None:
+    """Wherever a document shows a command line: it begins with a command that there is, and its options are there."""
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    for path, text in texts.items():
+        if not path.endswith(".md"):
+            continue
+        for words in re.findall(r"(?:^|`|\| )totalizer ((?:[a-z-]+ ?)+)", text, re.MULTILINE):
+            typed = words.split()
+            if typed[0] == "import" and typed[1:] == []:
+                continue
+            name = " ".join(typed[:2]) if typed[0] in groups and len(typed) > 1 else typed[0]
+            known = name in COMMANDS or name in groups or (typed[0] in groups and name.startswith(typed[0]))
+            assert known, f"{path}: totalizer {words}"
+
+
+def test_readmes_scripts_and_links_exist(root: Path) -> None:
+    text = (root / "README.md").read_text("utf-8")
+    for script in set(re.findall(r"script/[a-z_]+", text)):
+        assert (root / script).stat().st_mode & 0o111, script
+
+
+def test_links_between_documents_lead_somewhere(root: Path, texts: dict[str, str]) -> None:
+    broken = [
+        f"{path}: {target}"
+        for path, text in texts.items()
+        if path.endswith(".md")
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text)
+        if not (root / path).parent.joinpath(target).exists()
+    ]
+    assert broken == []
+
+
+def test_the_changelog_has_unreleased_on_top(root: Path) -> None:
+    headings = re.findall(r"(?m)^## .*$", (root / "CHANGELOG.md").read_text("utf-8"))
+    assert headings[0] == "## [Unreleased]"
+
+
+def test_the_catalog_page_names_every_key_type_and_measure(root: Path) -> None:
+    text = page(root, "catalog")
+    keys = {
+        *catalog_reader._EVENT_TYPE_KEYS, *catalog_reader._FIELD_KEYS, *catalog_reader._ROLLUP_KEYS,
+        *catalog_reader._MEASURE_KEYS, *(kind.value for kind in FieldType), *KINDS,
+    }  # fmt: skip
+    assert {key for key in keys if f"`{key}`" not in text} == set()
+    for limit in (catalog_reader.TEXT_LENGTH_MAX, catalog_reader.KEY_BYTES_MAX, JSON_DEPTH_MAX, DECIMAL_DIGITS_MAX):
+        assert str(limit) in text.replace("\u202f", "").replace(" 536", "536"), limit
+
+
+def test_the_catalog_page_lists_what_is_shipped(root: Path) -> None:
+    rows = table_rows(page(root, "catalog"))
+    for event_type in load_catalog().event_types.values():
+        assert event_type.name in rows, event_type.name
+        assert f"`{event_type.route}`" in rows[event_type.name]
+
+
+def test_the_http_page_names_every_window_and_route(root: Path) -> None:
+    text = page(root, "http")
+    words = [*(grain.value for grain in Grain), *(kind.route for kind in load_catalog().event_types.values())]
+    assert [word for word in words if f"`{word}`" not in text] == []
+
+
+def test_every_decision_has_a_number_of_its_own_and_the_four_parts(root: Path) -> None:
+    pages = sorted((root / "docs/adr").glob("*.md"))
+    assert [int(path.name[:4]) for path in pages] == list(range(1, len(pages) + 1))
+    for path in pages:
+        text = path.read_text("utf-8")
+        missing = [part for part in ("Context", "Decision", "Consequences") if f"**{part}.**" not in text]
+        assert missing == [], path.name

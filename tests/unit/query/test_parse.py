@@ -1,0 +1,155 @@
+"""From request parameters to a query."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from totalizer.catalog import Catalog
+from totalizer.errors import Refusal, Refused
+from totalizer.query.parse import Query, parse_query
+from totalizer.window import Grain
+
+NOW = datetime(2025, 9, 5, 10, 7, 30, tzinfo=UTC)
+USER = "AAAAAAAA-0000-4000-8000-000000000001"
+
+
+def parsed(catalog: Catalog, own_zone: str = "UTC", **parameters: str | list[str]) -> Query:
+    sent = {"event_type": "sales"} | parameters
+    lists = {name: [value] if isinstance(value, str) else value for name, value in sent.items()}
+    return parse_query(catalog, lists, NOW, own_zone)
+
+
+def test_everything_has_a_default(sales: Catalog) -> None:
+    assert parsed(sales) == Query(
+        event_type="sales", start=NOW - timedelta(days=1), end=NOW, grain=Grain.HOUR, group_by=(), filters={},
+        measures=(), time_zone=None, limit=1000, cursor=None,
+    )  # fmt: skip
+
+
+def test_commands_are_counted_when_nothing_is_named(catalog: Catalog) -> None:
+    assert parse_query(catalog, {}, NOW, "UTC").event_type == "command_executions"
+
+
+def test_everything_may_be_named(sales: Catalog) -> None:
+    assert parsed(
+        sales, start_date="2025-09-01T00:00:00Z", end_date="2025-09-02T02:00:00+02:00", aggregation_window="1mo",
+        group_by=["shop, gift", "pieces,shop"], measures="sales", time_zone="Europe/Berlin", limit="10", cursor="abc",
+        shop=["a", "b,c", ""], customer=USER, pieces="-5", gift="true",
+    ) == Query(
+        event_type="sales", start=datetime(2025, 9, 1, tzinfo=UTC), end=datetime(2025, 9, 2, tzinfo=UTC),
+        grain=Grain.MONTH, group_by=("shop", "gift", "pieces"),
+        filters={"shop": ("a", "b,c", ""), "customer": (USER,), "pieces": ("-5",), "gift": ("true",)},
+        measures=("sales",), time_zone="Europe/Berlin", limit=10, cursor="abc",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("grain", [*Grain, None])
+def test_every_window_may_be_asked_for(sales: Catalog, grain: Grain | None) -> None:
+    assert parsed(sales, aggregation_window=grain.value if grain else "total").grain is grain
+
+
+# Zone, start, end, what they mean in UTC. A plain end date is the last day of the range.
+DATES = [
+    ("UTC", "2025-09-05", "2025-09-05", "2025-09-05T00:00Z", "2025-09-06T00:00Z"),
+    ("Europe/Berlin", "2025-03-30", "2025-03-30", "2025-03-29T23:00Z", "2025-03-30T22:00Z"),
+    ("Europe/Berlin", "2025-10-26", "2025-10-26", "2025-10-25T22:00Z", "2025-10-26T23:00Z"),
+    ("America/Sao_Paulo", "2018-11-04", "2018-11-04", "2018-11-04T03:00Z", "2018-11-05T02:00Z"),
+    ("Asia/Kathmandu", "2025-01-01", "2025-12-31", "2024-12-31T18:15Z", "2025-12-31T18:15Z"),
+    ("Australia/Lord_Howe", "2025-10-05", "2025-10-05", "2025-10-04T13:30Z", "2025-10-05T13:00Z"),
+]
+
+
+@pytest.mark.parametrize(("zone", "first", "last", "start", "end"), DATES)
+def test_plain_dates_are_days_of_the_zone(
+    sales: Catalog, zone: str, first: str, last: str, start: str, end: str
+) -> None:
+    own = parsed(sales, own_zone=zone, start_date=first, end_date=last)
+    named = parsed(sales, own_zone="Pacific/Auckland", time_zone=zone, start_date=first, end_date=last)
+    for query in (own, named):
+        assert (query.start, query.end) == (datetime.fromisoformat(start), datetime.fromisoformat(end))
+
+
+def test_a_plus_that_arrives_as_a_space_is_a_plus(sales: Catalog) -> None:
+    assert parsed(sales, start_date="2025-09-05T10:00:00 02:00").start == datetime(2025, 9, 5, 8, tzinfo=UTC)
+
+
+WHEN = "must be a date (2025-09-05) or an RFC 3339 time with its zone"
+# Parameter, its value or values, how the value is shown, words of the reason.
+WRONG = [
+    ("event_type", "buys", "buys", "unknown; use one of sales, visits"),
+    ("event_type", ["sales", "visits"], "['sales', 'visits']", "may be given once"),
+    *(("start_date", value, value, WHEN) for value in (
+        "", "yesterday", "2025-09-05T10:00:00", "2025-02-30", "2025-13-01", "20250905T10", "٢٠٢٥-09-05", "1757066400",
+    )),
+    ("end_date", "2025-09-05 10:00", "2025-09-05 10:00", WHEN),
+    ("start_date", "1899-12-31", "1899-12-31", "must lie in the years 1900 to 9900"),
+    ("start_date", "0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "must lie in the years 1900 to 9900"),
+    ("start_date", "0001-01-01T00:00:00+10:00", "0001-01-01", WHEN),
+    ("end_date", "9999-12-31", "9999-12-31", WHEN),
+    ("end_date", "9999-12-30", "9999-12-30", "must lie in the years 1900 to 9900"),
+    ("end_date", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "must lie in the years 1900 to 9900"),
+    ("start_date", "2025-09-06", "2025-09-06T00:00:00+00:00", "must be before end_date 2025-09-05T10:07:30+00:00"),
+    ("start_date", "2025-09-05T10:07:30Z", "2025-09-05T10:07:30+00:00", "must be before end_date"),
+    ("start_date", ["2025-09-01", "2025-09-02"], "['2025-09-01', '2025-09-02']", "may be given once"),
+    ("aggregation_window", "2h", "2h", "use one of 15m, 1h, 1d, 1w, 1mo, total"),
+    ("aggregation_window", "1H", "1H", "use one of"),
+    ("group_by", "amount", "amount", "sales can be divided by shop, customer, pieces, gift"),
+    ("group_by", "shop,colour", "colour", "sales can be divided by shop"),
+    ("group_by", "note", "note", "sales can be divided by shop"),
+    ("time_zone", "Mars/Olympus", "Mars/Olympus", "unknown time zone 'Mars/Olympus'; use an IANA name"),
+    ("time_zone", "../etc/passwd", "../etc/passwd", "unknown time zone"),
+    *(("limit", value, value, "must be a whole number from 1 to 10000")
+      for value in ("0", "10001", "-1", "1.5", "x", "", "٣", "000001000000")),
+    ("limit", "1" * 5000, "111", "must be a whole number from 1 to 10000"),
+    ("time_zone", "Mars" * 1000, "MarsMars", "unknown time zone"),
+    ("x" * 1000, "1", "", "unknown parameter"),
+    ("colour", "red", "red", "unknown parameter; use some of event_type, start_date, end_date, aggregation_window"),
+    ("colour", ["red", "blue"], "red,blue", "cursor, shop, customer, pieces, gift"),
+    ("amount", "1", "1", "sales can be divided by shop"),
+    ("customer", "x", "x", "is no uuid"),
+    ("customer", f"{USER}\n", USER, "is no uuid"),
+    ("pieces", "1.0", "1.0", "is no integer"),
+    ("pieces", "٣", "٣", "is no integer"),
+    ("pieces", str(2**63), str(2**63), "does not fit 64 bits"),
+    ("pieces", str(-(2**63) - 1), str(-(2**63) - 1), "does not fit 64 bits"),
+    ("pieces", "9" * 5000, "999", "is no integer"),
+    ("gift", "yes", "yes", "is no boolean"),
+    ("shop", "a\0b", "a\0b", "is no text"),
+    ("shop", ["x"] * 101, "101 values", "give at most 100"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value", "shown", "words"), WRONG)
+def test_a_wrong_parameter_is_named_with_its_value_and_what_can_be(
+    sales: Catalog, name: str, value: str | list[str], shown: str, words: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        parsed(sales, **{name: value})
+    assert caught.value.refusal is Refusal.INVALID_QUERY
+    assert caught.value.detail.startswith(f"{name[:100]}={shown}")
+    assert words in caught.value.detail
+    assert len(caught.value.detail) < 600
+
+
+@pytest.mark.parametrize("value", [str(2**63 - 1), str(-(2**63)), "0", "-7"])
+def test_every_whole_number_of_64_bits_can_be_asked_for(sales: Catalog, value: str) -> None:
+    assert parsed(sales, pieces=value).filters == {"pieces": (value,)}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["start_date", "end_date", "limit", "group_by", "time_zone", "shop", "pieces", "x", "cursor"]),
+        st.lists(st.text(max_size=30) | st.dates().map(str), max_size=3),
+    )
+)
+def test_any_parameters_are_a_query_or_refused(sales: Catalog, parameters: dict[str, list[str]]) -> None:
+    try:
+        query = parse_query(sales, {"event_type": ["sales"], **parameters}, NOW, "Europe/Berlin")
+    except Refused:
+        return
+    assert query.start < query.end
+    assert 1 <= query.limit <= 10_000

@@ -1,0 +1,178 @@
+"""What is known of keys while nobody answers: a clock that is moved by hand, and a database that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool
+
+from totalizer.errors import Refusal, Refused
+from totalizer.store.keys import Principal
+from totalizer.web import identity
+from totalizer.web.identity import BELIEVED_WITHOUT_DATABASE_S, Authenticator, Known
+
+HEADER = "Bearer tz_key"
+CACHE_S = 2.0
+#: 2025-09-05T10:00:00Z.
+NOW_NS = 1_757_066_400_000_000_000
+
+
+class HandClock:
+    """A clock moved by hand; both of its times move together."""
+
+    def __init__(self) -> None:
+        self.elapsed_s = 0.0
+
+    def now_ns(self) -> int:
+        return NOW_NS + int(self.elapsed_s * 1e9)
+
+    def monotonic(self) -> float:
+        return self.elapsed_s
+
+    def sleep(self, seconds: float) -> None:
+        self.elapsed_s += seconds
+
+
+class AwayPool(AsyncConnectionPool[Any]):
+    """A pool that was never opened, so that it can give no connection; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__("host=127.0.0.1 port=1", open=False)
+        self.asked = 0
+
+    def connection(self, timeout: float | None = None) -> Any:
+        self.asked += 1
+        return super().connection(timeout)
+
+
+def principal(scopes: tuple[str, ...] = ("ingest", "query"), expires_at: datetime | None = None) -> Principal:
+    return Principal("key", "organisation", frozenset(scopes), expires_at)
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def pool() -> AwayPool:
+    return AwayPool()
+
+
+@pytest.fixture
+def authenticator(pool: AwayPool, clock: HandClock) -> Authenticator:
+    return Authenticator(pool, clock, cache_s=CACHE_S)
+
+
+def learn(authenticator: Authenticator, found: Principal | None, clock: HandClock, header: str = HEADER) -> None:
+    """As if the database had just been asked."""
+    authenticator._remember(header, Known(found, clock.monotonic()))
+
+
+def refusal_of(authenticator: Authenticator, header: str | None, scope: str = "ingest") -> Refused:
+    with pytest.raises(Refused) as caught:
+        asyncio.run(authenticator.authenticate(header, scope))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", "tz_key", "Basic tz_key", "Bearer other", "Bearer  tz_key", "bearertz_key"],
+)
+def test_without_a_key_nobody_is_asked(authenticator: Authenticator, pool: AwayPool, header: str | None) -> None:
+    refused = refusal_of(authenticator, header)
+    assert refused.refusal is Refusal.UNAUTHENTICATED
+    assert "Authorization: Bearer tz_…" in refused.detail
+    assert pool.asked == 0
+    assert authenticator.remembered(header, "ingest") is None
+
+
+def test_a_remembered_key_is_believed_for_the_cache_time(
+    authenticator: Authenticator, clock: HandClock, pool: AwayPool
+) -> None:
+    learn(authenticator, principal(), clock)
+    clock.sleep(CACHE_S)
+    assert authenticator.remembered(HEADER, "ingest") == principal()
+    assert asyncio.run(authenticator.authenticate(HEADER, "query")) == principal()
+    assert pool.asked == 0
+    clock.sleep(0.001)
+    assert authenticator.remembered(HEADER, "ingest") is None, "a revoked key would live on"
+
+
+def test_a_scope_that_a_key_lacks_is_forbidden(authenticator: Authenticator, clock: HandClock) -> None:
+    learn(authenticator, principal(("query",)), clock)
+    assert authenticator.remembered(HEADER, "ingest") is None
+    refused = refusal_of(authenticator, HEADER, "ingest")
+    assert refused.refusal is Refusal.FORBIDDEN
+    assert refused.detail == "this API key may not ingest; it may query"
+
+
+def test_a_key_ends_on_time_though_it_is_remembered(authenticator: Authenticator, clock: HandClock) -> None:
+    learn(authenticator, principal(expires_at=datetime(2025, 9, 5, 10, 0, 1, tzinfo=UTC)), clock)
+    clock.sleep(0.999)
+    assert authenticator.remembered(HEADER, "ingest") is not None
+    clock.sleep(0.001)
+    assert authenticator.remembered(HEADER, "ingest") is None
+    assert refusal_of(authenticator, HEADER).refusal is Refusal.UNAUTHENTICATED
+
+
+def test_an_unknown_key_is_remembered_as_unknown(
+    authenticator: Authenticator, clock: HandClock, pool: AwayPool
+) -> None:
+    learn(authenticator, None, clock)
+    clock.sleep(identity.UNKNOWN_REMEMBERED_S)
+    assert refusal_of(authenticator, HEADER).refusal is Refusal.UNAUTHENTICATED
+    assert pool.asked == 0
+    clock.sleep(0.001)
+    assert refusal_of(authenticator, HEADER).refusal is Refusal.DATABASE_UNAVAILABLE
+    assert pool.asked == 1
+
+
+def test_an_unknown_key_cannot_be_checked_while_the_database_is_away(
+    authenticator: Authenticator, clock: HandClock, pool: AwayPool
+) -> None:
+    refused = refusal_of(authenticator, HEADER)
+    assert (refused.refusal, refused.status) == (Refusal.DATABASE_UNAVAILABLE, 503)
+    assert refused.retry_after_s is not None
+    refusal_of(authenticator, HEADER)
+    assert pool.asked == 1, "nobody asks again at once"
+    clock.sleep(identity.AWAY_PAUSE_S)
+    refusal_of(authenticator, HEADER)
+    assert pool.asked == 2
+
+
+def test_a_known_key_is_believed_for_an_hour_while_the_database_is_away(
+    authenticator: Authenticator, clock: HandClock
+) -> None:
+    learn(authenticator, principal(), clock)
+    clock.sleep(BELIEVED_WITHOUT_DATABASE_S - 1)
+    assert asyncio.run(authenticator.authenticate(HEADER, "ingest")) == principal()
+    clock.sleep(1)
+    assert refusal_of(authenticator, HEADER).refusal is Refusal.DATABASE_UNAVAILABLE
+
+
+def test_what_is_remembered_is_bounded_and_the_oldest_goes(
+    authenticator: Authenticator, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "KEYS_REMEMBERED_MAX", 3)
+    for number in range(5):
+        learn(authenticator, principal(), clock, f"Bearer tz_{number}")
+    known = [authenticator.remembered(f"Bearer tz_{number}", "ingest") is not None for number in range(5)]
+    assert known == [False, False, True, True, True]
+    learn(authenticator, principal(), clock, "Bearer tz_2")  # anew: now it is the youngest
+    learn(authenticator, principal(), clock, "Bearer tz_5")
+    assert authenticator.remembered("Bearer tz_2", "ingest") is not None
+    assert authenticator.remembered("Bearer tz_3", "ingest") is None
+
+
+def test_a_pool_that_is_away_raises_what_the_authenticator_expects() -> None:
+    async def ask() -> None:
+        async with AwayPool().connection():
+            raise AssertionError("there is no connection")
+
+    with pytest.raises(psycopg.OperationalError):
+        asyncio.run(ask())
