@@ -189,7 +189,7 @@ def test_keys_and_types_and_paths(stack: Any, post: Any, get: Any) -> None:
     post("/api/metrics/aggregated", COMMAND).refused(405, "method_not_allowed")
     wrong_method = get(path)
     wrong_method.refused(405, "method_not_allowed")
-    assert wrong_method.headers["allow"] == "POST"
+    assert wrong_method.headers["allow"] == "POST, OPTIONS"
     get("/api/metrics/aggregated", key="tz_wrong").refused(401, "unauthenticated")
     get("/api/catalog", key="tz_wrong").refused(401, "unauthenticated")
 

@@ -73,25 +73,22 @@ def test_every_command_is_documented_with_its_options(root: Path, name: str) -> 
     [section] = [text for text in sections if f"`totalizer {name}" in text.split("\n")[0]]
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
     assert {option for option in options - {"--help"} if f"`{option}" not in section} == set()
-    arguments = [
-        parameter.human_readable_name for parameter in COMMANDS[name].params if not parameter.opts[0].startswith("-")
-    ]
-    assert [argument for argument in arguments if argument.upper() not in section.split("\n")[0].upper()] == []
+    arguments = {str(parameter.name) for parameter in COMMANDS[name].params if not parameter.opts[0].startswith("-")}
+    assert {argument for argument in arguments if argument.upper() not in section.split("\n")[0]} == set()
 
 
-def test_no_command_is_documented_that_does_not_exist(root: Path, texts: dict[str, str]) -> None:
-    """Wherever a document shows a command line: it begins with a command that there is, and its options are there."""
+def test_no_command_is_documented_that_does_not_exist(texts: dict[str, str]) -> None:
+    """Wherever a document shows a command line, it begins with a command that there is."""
     groups = {name.split()[0] for name in COMMANDS if " " in name}
-    for path, text in texts.items():
-        if not path.endswith(".md"):
-            continue
-        for words in re.findall(r"(?:^|`|\| )totalizer ((?:[a-z-]+ ?)+)", text, re.MULTILINE):
-            typed = words.split()
-            if typed[0] == "import" and typed[1:] == []:
-                continue
-            name = " ".join(typed[:2]) if typed[0] in groups and len(typed) > 1 else typed[0]
-            known = name in COMMANDS or name in groups or (typed[0] in groups and name.startswith(typed[0]))
-            assert known, f"{path}: totalizer {words}"
+    shown = re.compile(r"(?:^|`|\| )totalizer ([a-z][a-z-]*)(?: ([a-z][a-z-]*)\b)?", re.MULTILINE)
+    typed = [(path, *words) for path, text in texts.items() if path.endswith(".md") for words in shown.findall(text)]
+    assert len(typed) > 50
+    unknown = [
+        f"{path}: totalizer {first} {second}"
+        for path, first, second in typed
+        if (f"{first} {second}" not in COMMANDS if first in groups and second else first not in {*COMMANDS, *groups})
+    ]
+    assert unknown == []
 
 
 def test_readmes_scripts_and_links_exist(root: Path) -> None:
@@ -124,7 +121,7 @@ def test_the_catalog_page_names_every_key_type_and_measure(root: Path) -> None:
     }  # fmt: skip
     assert {key for key in keys if f"`{key}`" not in text} == set()
     for limit in (catalog_reader.TEXT_LENGTH_MAX, catalog_reader.KEY_BYTES_MAX, JSON_DEPTH_MAX, DECIMAL_DIGITS_MAX):
-        assert str(limit) in text.replace("\u202f", "").replace(" 536", "536"), limit
+        assert re.search(rf"\b{limit}\b", text), limit
 
 
 def test_the_catalog_page_lists_what_is_shipped(root: Path) -> None:
