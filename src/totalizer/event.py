@@ -82,7 +82,7 @@ def decode_batch(payload: bytes) -> tuple[BatchHeader, list[bytes]]:
     header = _HEADER_DECODER.decode(payload[:end])
     blocks = []
     for section in header.sections:
-        block = payload[end : end + max(0, section.size)]
+        block = payload[end : end + section.size]
         if len(block) != section.size or block.count(b"\n") != section.rows or not block.endswith(b"\n"):
             raise ValueError(
                 f"section {section.event_type!r} does not hold {section.rows} lines in {section.size} bytes"

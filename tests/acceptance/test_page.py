@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import urllib3
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
 from support import new_organization, unavailable
 
 USER = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"

@@ -71,15 +71,15 @@ class TypeTools(NamedTuple):
     """What the collector keeps for one event type."""
 
     event_type: EventType
+    columns: tuple[str, ...]
     decoder: msgspec.json.Decoder[Any]
-    list_decoder: msgspec.json.Decoder[Any]
     plain: Renderer
     escaping: Renderer
 
 
 def _tools(event_type: EventType, struct: type[msgspec.Struct]) -> TypeTools:
     return TypeTools(
-        event_type, msgspec.json.Decoder(struct), msgspec.json.Decoder(list[struct]),  # type: ignore[valid-type]
+        event_type, event_type.columns, msgspec.json.Decoder(struct),
         renderer(event_type, escaping=False), renderer(event_type, escaping=True),
     )  # fmt: skip
 
@@ -240,18 +240,18 @@ class Collector:
 
             render = tools.escaping if escaping else tools.plain
             keyed, unkeyed = render(events, stamps, reject)
-            self._add_section(admission, tools.event_type, keyed, keyed_ids=True)
-            self._add_section(admission, tools.event_type, unkeyed, keyed_ids=False)
+            self._add_section(admission, tools, keyed, keyed_ids=True)
+            self._add_section(admission, tools, unkeyed, keyed_ids=False)
         if admission.accepted:
             header = BatchHeader(admission.organization_id, admission.received_at, tuple(admission.sections))
             admission.payload = encode_batch(header, "".join(admission.lines).encode())
 
-    def _add_section(self, admission: Admission, event_type: EventType, lines: list[str], *, keyed_ids: bool) -> None:
+    def _add_section(self, admission: Admission, tools: TypeTools, lines: list[str], *, keyed_ids: bool) -> None:
         if not lines:
             return
         block = "".join(lines)
         size = len(block) if block.isascii() else len(block.encode())
-        admission.sections.append(Section(event_type.name, event_type.columns, keyed_ids, len(lines), size))
+        admission.sections.append(Section(tools.event_type.name, tools.columns, keyed_ids, len(lines), size))
         admission.lines.append(block)
         admission.accepted += len(lines)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from totalizer.catalog import EventType, Field, FieldType
-from totalizer.collect.sanitise import decimal_column, escape, json_column
+from totalizer.collect.sanitise import decimal_column, escape, json_column, plain_json_column
 from totalizer.collect.times import canonical_time
 from totalizer.event import event_uuid
 
@@ -52,7 +52,8 @@ def renderer(event_type: EventType, *, escaping: bool) -> Renderer:
         escaping: True for bodies that hold a backslash, so that texts must be escaped.
     """
     scope: dict[str, Any] = {
-        "canonical_time": canonical_time, "event_uuid": event_uuid, "escape": escape, "json_column": json_column,
+        "canonical_time": canonical_time, "event_uuid": event_uuid, "escape": escape,
+        "json_column": json_column if escaping else plain_json_column,
         "decimal_column": decimal_column, "NULL": NULL,
     }  # fmt: skip
     for field in event_type.fields:

@@ -25,6 +25,8 @@ from totalizer.telemetry import logger
 
 #: Pause when there is nothing to load; a look costs a comparison of mapped memory.
 IDLE_PAUSE_S = 0.02
+#: After a small piece the next is left to grow this long: a transaction costs as much as some hundred rows.
+ROWS_WORTH_A_TRANSACTION, GATHER_PAUSE_S = 5000, 0.05
 #: How often new journal folders, and folders whose process has died, are looked for.
 SPOOL_SCAN_S = 2.0
 #: Pause between two tries for the spool's lock.
@@ -134,9 +136,10 @@ class Loader:
             self._look_for_journals()
             looks = 0
             while looks * IDLE_PAUSE_S < SPOOL_SCAN_S and not stop.is_set():
-                if not sum(self._load_piece(source) for source in list(self._sources.values())):
-                    looks += 1
-                    stop.wait(IDLE_PAUSE_S)
+                rows = sum(self._load_piece(source) for source in list(self._sources.values()))
+                looks += not rows
+                if rows < ROWS_WORTH_A_TRANSACTION:
+                    stop.wait(GATHER_PAUSE_S if rows else IDLE_PAUSE_S)
 
     def _drain_finally(self) -> None:
         try:

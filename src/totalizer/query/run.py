@@ -86,6 +86,9 @@ async def snapshot(pool: AsyncConnectionPool[Any], organization_id: str) -> Asyn
         async with pool.connection() as connection, connection.transaction():
             await connection.execute("SELECT set_config('app.current_org_id', %s, true)", [organization_id])
             yield connection
+    except psycopg.errors.InvalidParameterValue as error:
+        # The one parameter that Python and PostgreSQL may judge differently: their time zone databases differ.
+        raise Refused(Refusal.INVALID_QUERY, f"time_zone: PostgreSQL says: {str(error).strip()}") from error
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise Refused(
             Refusal.DATABASE_UNAVAILABLE, "the database cannot answer at present; try again", retry_after_s=5

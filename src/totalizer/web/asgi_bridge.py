@@ -22,21 +22,24 @@ async def read_body(scope: Any, proto: Any, bytes_max: int) -> bytes:
     Raises:
         Refused: it is longer than `bytes_max`; not more than that was read.
     """
-    too_large = Refused(Refusal.BODY_TOO_LARGE, f"the body is larger than {bytes_max} bytes; send smaller batches")
     length = scope.headers.get("content-length")
     if length is not None:
         # The server has checked that the length is a number and delivers no more than it.
         if int(length) > bytes_max:
-            raise too_large
+            raise _too_large(bytes_max)
         body: bytes = await proto()
         return body
     chunks, size = [], 0
     async for chunk in proto:
         size += len(chunk)
         if size > bytes_max:
-            raise too_large
+            raise _too_large(bytes_max)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def _too_large(bytes_max: int) -> Refused:
+    return Refused(Refusal.BODY_TOO_LARGE, f"the body is larger than {bytes_max} bytes; send smaller batches")
 
 
 class AsgiBridge:

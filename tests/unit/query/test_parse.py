@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ NOW = datetime(2025, 9, 5, 10, 7, 30, tzinfo=UTC)
 USER = "AAAAAAAA-0000-4000-8000-000000000001"
 
 
-def parsed(catalog: Catalog, own_zone: str = "UTC", **parameters: str | list[str]) -> Query:
+def parsed(catalog: Catalog, own_zone: str = "UTC", **parameters: Any) -> Query:
     sent = {"event_type": "sales"} | parameters
     lists = {name: [value] if isinstance(value, str) else value for name, value in sent.items()}
     return parse_query(catalog, lists, NOW, own_zone)
@@ -128,7 +129,7 @@ def test_a_wrong_parameter_is_named_with_its_value_and_what_can_be(
     sales: Catalog, name: str, value: str | list[str], shown: str, words: str
 ) -> None:
     with pytest.raises(Refused) as caught:
-        parsed(sales, **{name: value})
+        parsed(sales, "UTC", **{name: value})
     assert caught.value.refusal is Refusal.INVALID_QUERY
     assert caught.value.detail.startswith(f"{name[:100]}={shown}")
     assert words in caught.value.detail
