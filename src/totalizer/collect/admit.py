@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ from totalizer.collect.render import Renderer, Stamps, renderer
 from totalizer.collect.times import FUTURE_TOLERANCE, canonical_time
 from totalizer.collect.validator import batch_struct, event_struct
 from totalizer.errors import Refusal, Refused
-from totalizer.event import BatchHeader, Section, encode_batch, new_event_ids
+from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids
 
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_BATCH = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -57,14 +58,25 @@ class Admission:
         self.events: list[tuple[TypeTools, list[Any], list[int] | None]] = []
         self.items: list[Item] = []
         self.sections: list[Section] = []
-        self.lines: list[str] = []
+        self.blocks: list[bytes] = []
         self.accepted = 0
         self.payload = b""
-        self.event_id: str | None = None
 
     def reject(self, event_type: str, index: int, refusal: Refusal, message: str) -> None:
         """Note that one event is not accepted, and why."""
         self.items.append(Item(event_type, index, "rejected", refusal.value, message))
+
+
+class AdmittedEvent(NamedTuple):
+    """A single event that is accepted.
+
+    Attributes:
+        payload: for the journal.
+        event_id: its stored id.
+    """
+
+    payload: bytes
+    event_id: str
 
 
 class TypeTools(NamedTuple):
@@ -75,6 +87,14 @@ class TypeTools(NamedTuple):
     decoder: msgspec.json.Decoder[Any]
     plain: Renderer
     escaping: Renderer
+
+    def refuse(self, _index: int, field: str, reason: str) -> None:
+        """Refuse a single event that cannot be rendered."""
+        raise Refused(self.refusal(field), f"{field}: {reason}")
+
+    def refusal(self, field: str) -> Refusal:
+        """Why an event with something wrong in this field is not accepted."""
+        return Refusal.INVALID_TIME if field == self.event_type.time_wire else Refusal.INVALID_EVENT
 
 
 def _tools(event_type: EventType, struct: type[msgspec.Struct]) -> TypeTools:
@@ -104,7 +124,7 @@ class Collector:
         """Path segments below /api/metrics/ that take single events."""
         return list(self._by_route)
 
-    def admit_one(self, organization_id: str, route: str, body: bytes) -> Admission:
+    def admit_one(self, organization_id: str, route: str, body: bytes) -> AdmittedEvent:
         """Admit a body that is one event.
 
         Args:
@@ -115,7 +135,7 @@ class Collector:
         Raises:
             Refused: it is not accepted.
         """
-        admission = Admission(organization_id, body, self._clock.now_ns())
+        received_ns = self._clock.now_ns()
         tools = self._by_route[route]
         try:
             event = tools.decoder.decode(body)
@@ -123,13 +143,16 @@ class Collector:
             raise Refused(Refusal.INVALID_EVENT, explain(error, body, tools.event_type)) from None
         except _UNDECODABLE as error:
             raise bad_json(error) from None
-        admission.events.append((tools, [event], None))
-        self._finish(admission)
-        if admission.items:
-            item = admission.items[0]
-            raise Refused(Refusal(item.code), item.message)
-        admission.event_id = admission.lines[0][65:101]
-        return admission
+        received_at = utc_text(received_ns)
+        latest, fresh = utc_text(received_ns + _TOLERANCE_NS), new_event_ids(received_ns)
+        stamps = Stamps(organization_id, received_at, received_at, latest, fresh)
+        render = tools.escaping if b"\\" in body else tools.plain
+        keyed, unkeyed = render([event], stamps, tools.refuse)
+        (line,) = keyed or unkeyed
+        lines = line.encode()
+        section = Section(tools.event_type.name, tools.columns, bool(keyed), 1, len(lines))
+        header = BatchHeader(organization_id, received_at, (section,))
+        return AdmittedEvent(encode_batch(header, lines), line[ID])
 
     def admit_batch(self, organization_id: str, body: bytes) -> Admission:
         """Admit a body that is a batch: an object with a list of events under each type's name.
@@ -225,34 +248,20 @@ class Collector:
         for tools, events, indexes in admission.events:
             fresh = new_event_ids(admission.received_ns)
             stamps = Stamps(admission.organization_id, admission.received_at, admission.default_time, latest, fresh)
-            name = tools.event_type.name
-
-            def reject(
-                index: int,
-                field: str,
-                reason: str,
-                name: str = name,
-                indexes: list[int] | None = indexes,
-                time: str = tools.event_type.time_wire,
-            ) -> None:
-                refusal = Refusal.INVALID_TIME if field == time else Refusal.INVALID_EVENT
-                admission.reject(name, index if indexes is None else indexes[index], refusal, f"{field}: {reason}")
-
             render = tools.escaping if escaping else tools.plain
-            keyed, unkeyed = render(events, stamps, reject)
+            keyed, unkeyed = render(events, stamps, partial(_reject, admission, tools, indexes))
             self._add_section(admission, tools, keyed, keyed_ids=True)
             self._add_section(admission, tools, unkeyed, keyed_ids=False)
         if admission.accepted:
             header = BatchHeader(admission.organization_id, admission.received_at, tuple(admission.sections))
-            admission.payload = encode_batch(header, "".join(admission.lines).encode())
+            admission.payload = encode_batch(header, b"".join(admission.blocks))
 
     def _add_section(self, admission: Admission, tools: TypeTools, lines: list[str], *, keyed_ids: bool) -> None:
         if not lines:
             return
-        block = "".join(lines)
-        size = len(block) if block.isascii() else len(block.encode())
-        admission.sections.append(Section(tools.event_type.name, tools.columns, keyed_ids, len(lines), size))
-        admission.lines.append(block)
+        block = "".join(lines).encode()
+        admission.sections.append(Section(tools.event_type.name, tools.columns, keyed_ids, len(lines), len(block)))
+        admission.blocks.append(block)
         admission.accepted += len(lines)
 
     def _refuse_wholly(self, admission: Admission) -> None:
@@ -281,6 +290,14 @@ def _raw_events(name: str, raw: msgspec.Raw) -> list[msgspec.Raw]:
         return _RAW_EVENTS.decode(raw)
     except msgspec.ValidationError:
         raise Refused(Refusal.BAD_REQUEST, f"{name:.80}: must be a list of events; a batch is {_BATCH_FORM}") from None
+
+
+def _reject(
+    admission: Admission, tools: TypeTools, indexes: list[int] | None, index: int, field: str, reason: str
+) -> None:
+    """Note an event of a batch that cannot be rendered, by its place in the request."""
+    place = index if indexes is None else indexes[index]
+    admission.reject(tools.event_type.name, place, tools.refusal(field), f"{field}: {reason}")
 
 
 def bad_json(error: Exception) -> Refused:

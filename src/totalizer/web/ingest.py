@@ -72,11 +72,16 @@ class Ingest:
         """Answer one POST to one of `routes`: 202 only when its events are on disk."""
         try:
             headers = scope.headers
-            organization_id = await self._sender(headers.get("authorization"), headers.get("content-type"))
+            authorization = headers.get("authorization")
+            principal = self._authenticator.remembered(authorization, "ingest")
+            if principal is None:
+                principal = await self._authenticator.authenticate(authorization, "ingest")
+            _check_content_type(headers.get("content-type"))
             body = await read_body(scope, proto, self._body_bytes_max)
-            answer = await self._take(organization_id, scope.path, body)
-        except Refused as refused:
-            proto.response_bytes(*problem.response(refused))
+            answer, durable = self._admit(principal.organization_id, scope.path, body)
+            await durable
+        except (Refused, JournalFailed) as error:
+            proto.response_bytes(*problem.response(_refusal(error)))
         else:
             proto.response_bytes(202, _JSON_HEADERS, answer)
 
@@ -86,34 +91,35 @@ class Ingest:
         Raises:
             Refused: it is not accepted.
         """
-        return await self._take(await self._sender(authorization, content_type), path, body)
-
-    async def _sender(self, authorization: str | None, content_type: str | None) -> str:
-        """The organisation the request is from, once its headers are in order."""
-        principal = self._authenticator.remembered(authorization, "ingest")
-        if principal is None:
-            principal = await self._authenticator.authenticate(authorization, "ingest")
+        principal = await self._authenticator.authenticate(authorization, "ingest")
         _check_content_type(content_type)
-        return principal.organization_id
+        answer, durable = self._admit(principal.organization_id, path, body)
+        try:
+            await durable
+        except JournalFailed as error:
+            raise _refusal(error) from None
+        return answer
 
-    async def _take(self, organization_id: str, path: str, body: bytes) -> bytes:
+    def _admit(self, organization_id: str, path: str, body: bytes) -> tuple[bytes, asyncio.Future[None]]:
+        """The answer to a request, and the future that is done when it may be given."""
         route = self.routes[path]
         if route is None:
-            admission = self._collector.admit_batch(organization_id, body)
+            batch = self._collector.admit_batch(organization_id, body)
+            payload, answer = batch.payload, _batch_answer(batch)
         else:
-            admission = self._collector.admit_one(organization_id, route, body)
-        future = asyncio.get_running_loop().create_future()
+            payload, event_id = self._collector.admit_one(organization_id, route, body)
+            answer = f'{{"accepted":1,"rejected":0,"id":"{event_id}"}}'.encode()
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
-            self._journal.append(admission.payload, future)
-            await future
+            self._journal.append(payload, durable)
         except JournalFull as error:
             raise Refused(Refusal.JOURNAL_FULL, str(error), retry_after_s=RETRY_AFTER_S) from None
-        except JournalFailed as error:
-            raise _failed(error) from None
-        return _answer(admission)
+        return answer, durable
 
 
-def _failed(error: JournalFailed) -> Refused:
+def _refusal(error: Refused | JournalFailed) -> Refused:
+    if isinstance(error, Refused):
+        return error
     detail = f"nothing was accepted, since it could not be made durable: {error}"
     return Refused(Refusal.JOURNAL_FAILED, detail, retry_after_s=RETRY_AFTER_S)
 
@@ -128,15 +134,8 @@ def _check_content_type(content_type: str | None) -> None:
         )
 
 
-def _answer(admission: Admission) -> bytes:
-    if admission.event_id is not None:
-        return f'{{"accepted":1,"rejected":0,"id":"{admission.event_id}"}}'.encode()
+def _batch_answer(admission: Admission) -> bytes:
     if not admission.items:
         return f'{{"accepted":{admission.accepted},"rejected":0,"items":[]}}'.encode()
-    return msgspec.json.encode(
-        {
-            "accepted": admission.accepted,
-            "rejected": len(admission.items),
-            "items": admission.items,
-        }
-    )
+    items = admission.items
+    return msgspec.json.encode({"accepted": admission.accepted, "rejected": len(items), "items": items})

@@ -142,7 +142,7 @@ def test_hostile_batches_are_refused(collector: Collector, batch: bytes) -> None
 
 def test_the_last_of_two_equal_keys_counts(collector: Collector) -> None:
     admission = collector.admit_one(ORGANIZATION_ID, "entries", entry(b'"action":"run"'))
-    assert admission.lines[0].split("\t")[7] == "run"
+    assert decode_batch(admission.payload)[1][0].split(b"\t")[7] == b"run"
 
 
 JSON_VALUES = st.recursive(
