@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support import SECRET, Cluster, Database, RunningStack, Stack, new_organization
 from totalizer.catalog import Catalog, load_catalog
 from totalizer.ops.embedded import EmbeddedPostgres
+
+# How long something takes is no matter of a test: machines are slow at times.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

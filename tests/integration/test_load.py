@@ -238,3 +238,14 @@ def test_loaded_segments_are_deleted(feed: Any, command: Any) -> None:
     feed.load()
     assert len(list(feed.spool.glob("**/*.segment"))) < before
     assert feed.one(COUNT) == 1500
+
+
+def test_a_transaction_holds_no_more_rows_than_it_may(feed: Any, database: Any, command: Any) -> None:
+    organization = feed.organization()
+    for _ in range(5):
+        feed.send(organization, command_executions=[command()] * 100)
+    loader = Loader(database.dsn(Role.WRITER), feed.spool, rows_max=150)
+    assert loader.drain() == 500
+    loader.close()
+    # A batch is not divided, so a transaction ends with the batch that reaches the bound.
+    assert feed.rows("SELECT loaded FROM totalizer.load_ledger ORDER BY loaded_at") == [(200,), (200,), (100,)]

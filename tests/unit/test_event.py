@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from totalizer.event import (
     BatchHeader,
     Section,
+    SingleEventEncoder,
     decode_batch,
     encode_batch,
     event_uuid,
@@ -153,3 +154,12 @@ def test_the_header_reads_what_an_older_release_wrote() -> None:
     assert header == BatchHeader("o", "t", (Section("e", ("a",), True, 1, 2),))
     assert blocks == [b"x\n"]
     assert msgspec.json.encode(header) == old.partition(b"\n")[0]
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("line", ["x\tü\n", "\\N\n", "plain\n"])
+def test_a_single_event_is_encoded_as_a_batch_of_one(line: str, keyed: bool) -> None:
+    columns = ("organization_id", "at", "id", "number_0")
+    single = SingleEventEncoder("type_0", columns, keyed=keyed).encode("o-0", "2025-01-01", line)
+    section = Section("type_0", columns, keyed, 1, len(line.encode()))
+    assert single == encode_batch(BatchHeader("o-0", "2025-01-01", (section,)), line.encode())

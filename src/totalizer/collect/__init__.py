@@ -1,5 +1,6 @@
 """The collector: a request body in, a batch for the journal and an answer for every event out."""
 
-from totalizer.collect.admit import Admission, Collector
+from totalizer.collect.admission import Admission, AdmittedEvent
+from totalizer.collect.admit import Collector
 
-__all__ = ["Admission", "Collector"]
+__all__ = ["Admission", "AdmittedEvent", "Collector"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from totalizer.catalog import Catalog, EventType
+from totalizer.catalog import Catalog
 from totalizer.clock import Clock, utc_text
+from totalizer.collect.admission import Admission, AdmittedEvent
 from totalizer.collect.explain import explain
-from totalizer.collect.render import Renderer, Stamps, renderer
+from totalizer.collect.render import Stamps
 from totalizer.collect.times import FUTURE_TOLERANCE, canonical_time
+from totalizer.collect.type_tools import TypeTools, tools_of
 from totalizer.collect.validator import batch_struct, event_struct
 from totalizer.errors import Refusal, Refused
 from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids
@@ -28,82 +30,6 @@ _TOLERANCE_NS = int(FUTURE_TOLERANCE.total_seconds()) * 1_000_000_000
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Item(msgspec.Struct, frozen=True, order=True):
-    """The answer to one event that was not accepted."""
-
-    event_type: str
-    index: int
-    status: str
-    code: str
-    message: str
-
-
-class Admission:
-    """One request on its way through the steps.
-
-    Attributes:
-        organization_id: whose events they are.
-        body: the request's bytes.
-        received_ns: when it came in, nanoseconds since 1970.
-        events: what was decoded: (event type, [(index in the request, event)]).
-        items: answers to the events that are not accepted.
-        payload: for the journal; empty if no event is accepted.
-        accepted: how many events are in the payload.
-    """
-
-    def __init__(self, organization_id: str, body: bytes, received_ns: int) -> None:
-        self.organization_id, self.body, self.received_ns = organization_id, body, received_ns
-        self.received_at = utc_text(received_ns)
-        self.default_time = self.received_at
-        self.events: list[tuple[TypeTools, list[Any], list[int] | None]] = []
-        self.items: list[Item] = []
-        self.sections: list[Section] = []
-        self.blocks: list[bytes] = []
-        self.accepted = 0
-        self.payload = b""
-
-    def reject(self, event_type: str, index: int, refusal: Refusal, message: str) -> None:
-        """Note that one event is not accepted, and why."""
-        self.items.append(Item(event_type, index, "rejected", refusal.value, message))
-
-
-class AdmittedEvent(NamedTuple):
-    """A single event that is accepted.
-
-    Attributes:
-        payload: for the journal.
-        event_id: its stored id.
-    """
-
-    payload: bytes
-    event_id: str
-
-
-class TypeTools(NamedTuple):
-    """What the collector keeps for one event type."""
-
-    event_type: EventType
-    columns: tuple[str, ...]
-    decoder: msgspec.json.Decoder[Any]
-    plain: Renderer
-    escaping: Renderer
-
-    def refuse(self, _index: int, field: str, reason: str) -> None:
-        """Refuse a single event that cannot be rendered."""
-        raise Refused(self.refusal(field), f"{field}: {reason}")
-
-    def refusal(self, field: str) -> Refusal:
-        """Why an event with something wrong in this field is not accepted."""
-        return Refusal.INVALID_TIME if field == self.event_type.time_wire else Refusal.INVALID_EVENT
-
-
-def _tools(event_type: EventType, struct: type[msgspec.Struct]) -> TypeTools:
-    return TypeTools(
-        event_type, event_type.columns, msgspec.json.Decoder(struct),
-        renderer(event_type, escaping=False), renderer(event_type, escaping=True),
-    )  # fmt: skip
-
-
 class Collector:
     """Turns request bodies into journal payloads. Holds no state between requests; used from one thread.
 
@@ -115,7 +41,7 @@ class Collector:
 
     def __init__(self, catalog: Catalog, clock: Clock, *, batch_events_max: int) -> None:
         structs = {name: event_struct(event_type) for name, event_type in catalog.event_types.items()}
-        self._types = {name: _tools(catalog.event_types[name], struct) for name, struct in structs.items()}
+        self._types = {name: tools_of(catalog.event_types[name], struct) for name, struct in structs.items()}
         self._by_route = {tools.event_type.route: tools for tools in self._types.values()}
         self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_struct(catalog, structs))
         self._clock, self.batch_events_max = clock, batch_events_max
@@ -149,10 +75,8 @@ class Collector:
         render = tools.escaping if b"\\" in body else tools.plain
         keyed, unkeyed = render([event], stamps, tools.refuse)
         (line,) = keyed or unkeyed
-        lines = line.encode()
-        section = Section(tools.event_type.name, tools.columns, bool(keyed), 1, len(lines))
-        header = BatchHeader(organization_id, received_at, (section,))
-        return AdmittedEvent(encode_batch(header, lines), line[ID])
+        encoder = tools.keyed if keyed else tools.unkeyed
+        return AdmittedEvent(encoder.encode(organization_id, received_at, line), line[ID])
 
     def admit_batch(self, organization_id: str, body: bytes) -> Admission:
         """Admit a body that is a batch: an object with a list of events under each type's name.

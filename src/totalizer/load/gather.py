@@ -27,19 +27,29 @@ class Gathered(NamedTuple):
         lines: target → lines in order of arrival, each with its newline.
         unreadable: records that are no batch.
         rows: how many lines.
+        records: how many journal records they come from.
     """
 
     lines: dict[Target, list[bytes]]
     unreadable: list[Unreadable]
     rows: int
+    records: int
 
 
-def gather(payloads: Iterable[bytes]) -> Gathered:
-    """Divide the lines of journalled batches by target."""
+def gather(payloads: Iterable[bytes], rows_max: int) -> Gathered:
+    """Divide the lines of journalled batches by target.
+
+    Args:
+        payloads: of consecutive records.
+        rows_max: records after the one that reaches this many lines are left.
+    """
     lines: dict[Target, list[bytes]] = {}
     unreadable: list[Unreadable] = []
-    rows = 0
+    rows = records = 0
     for payload in payloads:
+        if rows >= rows_max:
+            break
+        records += 1
         try:
             header, blocks = decode_batch(payload)
         except ValueError as error:
@@ -49,7 +59,7 @@ def gather(payloads: Iterable[bytes]) -> Gathered:
             target = Target(section.event_type, section.columns, section.keyed)
             lines.setdefault(target, []).extend(block.splitlines(keepends=True))
             rows += section.rows
-    return Gathered(lines, unreadable, rows)
+    return Gathered(lines, unreadable, rows, records)
 
 
 def marks_of(target: Target, lines: Iterable[bytes]) -> set[tuple[str, str, str]]:

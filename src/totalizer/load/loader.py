@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -45,6 +45,8 @@ class Source:
     reader: JournalReader
     offset: loading.Offset
     damage_reported: int = 0
+    #: Records that are read but not stored yet.
+    ahead: list[Record] = field(default_factory=list)
 
     @property
     def position(self) -> Position:
@@ -166,20 +168,22 @@ class Loader:
                 reader.discard(source.position)
 
     def _load_piece(self, source: Source) -> int:
-        records = source.reader.read(source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX)
-        self._report_damage(source)
-        if not records:
+        if not source.ahead:
+            source.ahead = source.reader.read(source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX)
+            self._report_damage(source)
+        if not source.ahead:
             return 0
         try:
-            return self._store(source, records)
+            return self._store(source)
         except Fenced:
             logger().warning("another loader has taken this journal over", journal=str(source.folder))
             del self._sources[source.folder]
             return 0
 
-    def _store(self, source: Source, records: list[Record]) -> int:
+    def _store(self, source: Source) -> int:
         connection, partitions = self._ready()
-        gathered = gather(record.payload for record in records)
+        gathered = gather((record.payload for record in source.ahead), self._rows_max)
+        records, ahead = source.ahead[: gathered.records], source.ahead[gathered.records :]
         names = {
             target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines})
             for target, lines in gathered.lines.items()
@@ -191,6 +195,7 @@ class Loader:
         if end.segment > source.offset.segment:
             source.reader.discard(end)
         source.offset = source.offset._replace(segment=end.segment, position=end.offset)
+        source.ahead = ahead
         return gathered.rows
 
     def _store_in_transaction(

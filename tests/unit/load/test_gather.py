@@ -49,7 +49,7 @@ def test_every_line_goes_to_its_target_in_order_of_arrival(
             rendered.append(((name, keyed), lines))
             expected.setdefault(Target(name, NAMES[name], keyed), []).extend(lines)
         payloads.append(batch(organization, rendered))
-    gathered = gather(payloads)
+    gathered = gather(payloads, 10**6)
     assert gathered.lines == expected
     assert gathered.rows == number
     assert gathered.unreadable == []
@@ -62,13 +62,13 @@ def test_columns_that_have_grown_are_another_target() -> None:
         encode_batch(BatchHeader("o", "t", (Section("sales", columns, False, 1, len(one)),)), one)
         for columns in (("a", "b", "c"), ("a", "b", "c", "d"))
     ]
-    assert [target.columns for target in gather(payloads).lines] == [("a", "b", "c"), ("a", "b", "c", "d")]
+    assert [target.columns for target in gather(payloads, 10**6).lines] == [("a", "b", "c"), ("a", "b", "c", "d")]
 
 
 def test_what_is_no_batch_is_kept_with_the_reason_and_the_rest_is_loaded() -> None:
     good = batch(ORGANIZATIONS[0], [(("sales", False), [line(ORGANIZATIONS[0], datetime(2025, 1, 1, tzinfo=UTC), 1)])])
     bad = [b"", b"no batch", b"\xff\xfe\n", good[:-1], b"{}\n"]
-    gathered = gather([bad[0], good, *bad[1:], good])
+    gathered = gather([bad[0], good, *bad[1:], good], 10**6)
     assert [unreadable.payload for unreadable in gathered.unreadable] == bad
     assert all(unreadable.reason for unreadable in gathered.unreadable)
     assert gathered.rows == 2
