@@ -1,6 +1,6 @@
 """The baseline of single events: the same server with a handler that only decodes the body and answers 202.
 
-python -m benchmarks.bare PORT
+python -m benchmarks.bare PORT LOOP
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ async def app(scope: Any, proto: Any) -> None:
 
 
 def main() -> None:
-    """Serve on the port named on the command line, with the settings of the real API, until SIGTERM."""
+    """Serve on the port and event loop named on the command line, else with the API's settings, until SIGTERM."""
     from granian import Granian
-    from granian.constants import Interfaces
+    from granian.constants import Interfaces, Loops
     from granian.log import LogLevels
 
     from totalizer.app import BACKLOG
 
     Granian(
         "benchmarks.bare:app", interface=Interfaces.RSGI, address="127.0.0.1", port=int(sys.argv[1]), workers=1,
-        backlog=BACKLOG, log_level=LogLevels.warning,
+        backlog=BACKLOG, log_level=LogLevels.warning, loop=Loops(sys.argv[2]),
     ).serve()  # fmt: skip
 
 

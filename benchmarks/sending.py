@@ -126,12 +126,13 @@ def _await_stored(database: Database, events: int, sender: Sender) -> float:
 
 
 @contextmanager
-def bare_server() -> Iterator[int]:
-    """The port of a bare server that runs meanwhile."""
+def bare_server(loop: str) -> Iterator[int]:
+    """The port of a bare server on an event loop, `uvloop` or `asyncio`, that runs meanwhile."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.bare", str(port)], cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True
-    )
+        [sys.executable, "-m", "benchmarks.bare", str(port), loop], cwd=ROOT, stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
     try:
         if not wait_until(lambda: _listens(port), BARE_START_SECONDS_MAX):
             raise OperationError(f"the bare server does not listen after {BARE_START_SECONDS_MAX:.0f} s")

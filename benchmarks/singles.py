@@ -16,6 +16,8 @@ from benchmarks.workload import SINGLE_PATH, make_events, make_requests, write_r
 
 BENCH = "ingest"
 BASELINE = "the same server with a bare handler"
+#: The loop the bare server would run on without the package that the API's loop comes from.
+BASELINE_ASYNCIO = "a bare handler on asyncio's own loop"
 #: Requests on their way at a time, one on each connection.
 CONNECTIONS = (64, 128)
 #: Requests of the round that does not count.
@@ -28,12 +30,14 @@ class Round(NamedTuple):
     Attributes:
         ours: the client's report on the stack.
         stored: events stored a second, from the first byte sent to the last event stored.
-        bare: the client's report on the bare server.
+        bare: the client's report on the bare server, which runs on the API's event loop.
+        bare_asyncio: the same on asyncio's own event loop.
     """
 
     ours: Report
     stored: float
     bare: Report
+    bare_asyncio: Report
 
 
 def run_singles(stack: Stack, database: Database, folder: Path, *, events: int, rounds: int) -> Iterator[Result]:
@@ -51,24 +55,29 @@ def run_singles(stack: Stack, database: Database, folder: Path, *, events: int, 
     write_requests(path, requests)
     write_requests(folder / "warm", requests[:WARM_UP])
     del requests
-    with bare_server() as bare_port:
-        send(bare_port, CONNECTIONS[0], folder / "warm")
+    with bare_server("uvloop") as uvloop_port, bare_server("asyncio") as asyncio_port:
+        bare_ports = (uvloop_port, asyncio_port)
+        for port in bare_ports:
+            send(port, CONNECTIONS[0], folder / "warm")
         send(stack.port, CONNECTIONS[0], folder / "warm")
         for connections in CONNECTIONS:
             case = f"single events, {connections} connections"
             played = []
             for number in range(rounds):
-                played.append(_play(stack, database, bare_port, connections, path, events))
+                played.append(_play(stack, database, bare_ports, connections, path, events))
                 note(f"{case}, round {number + 1} of {rounds}: {_words(played[-1])}")
             yield from _results(case, played)
 
 
-def _play(stack: Stack, database: Database, bare_port: int, connections: int, requests: Path, events: int) -> Round:
+def _play(
+    stack: Stack, database: Database, bare_ports: tuple[int, int], connections: int, requests: Path, events: int
+) -> Round:
     database.reset()
     ours, seconds = send_and_store(stack.port, connections, requests, database, events)
     # The rollups finish first, so that the bare server has the machine to itself.
     database.reset()
-    return Round(ours, events / seconds, send(bare_port, connections, requests))
+    bare, bare_asyncio = (send(port, connections, requests) for port in bare_ports)
+    return Round(ours, events / seconds, bare, bare_asyncio)
 
 
 def _words(played: Round) -> str:
@@ -82,6 +91,8 @@ def _results(case: str, rounds: list[Round]) -> Iterator[Result]:
     acknowledged = [played.ours.rate for played in rounds]
     bare = [played.bare.rate for played in rounds]
     yield more_is_better(BENCH, f"{case}: acknowledged", "events/s", acknowledged, BASELINE, bare)
+    bare_asyncio = [played.bare_asyncio.rate for played in rounds]
+    yield more_is_better(BENCH, f"{case}: acknowledged", "events/s", acknowledged, BASELINE_ASYNCIO, bare_asyncio)
     for name in ("p50", "p99"):
         ours, theirs = (
             [getattr(report, f"latency_ms_{name}") for report in reports]
