@@ -180,6 +180,7 @@ def run_api(settings: Settings) -> None:
 def create_front() -> Front:
     """The RSGI application of one API process. Called by the server."""
     from psycopg_pool import AsyncConnectionPool
+    from redis.asyncio import Redis
 
     from totalizer.collect import Collector
     from totalizer.journal import claim
@@ -203,11 +204,14 @@ def create_front() -> Front:
         dsn_of(settings, Role.APP), min_size=1, max_size=settings.db_pool_size, open=False, timeout=5,
         configure=configure_reader, kwargs={"options": "-c timezone=UTC"}, name="app",
     )  # fmt: skip
+    redis = None
+    if settings.redis_url is not None:
+        redis = Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1)
     authenticator = Authenticator(pool, SYSTEM_CLOCK, cache_s=settings.key_cache_ms / 1000)
     collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
     queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
     ingest = Ingest(authenticator, collector, journal, body_bytes_max=settings.body_bytes_max)
-    api = create_api(Services(authenticator, queries, pool, catalog, ingest))
+    api = create_api(Services(authenticator, queries, pool, catalog, ingest, redis))
     logger().info("api ready", journal=journal.id)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()
@@ -222,6 +226,8 @@ def create_front() -> Front:
 
     async def stop() -> None:
         await pool.close()
+        if redis is not None:
+            await redis.aclose()
         journal.close()
 
     return Front(ingest, AsgiBridge(api, settings.body_bytes_max), start, stop)

@@ -292,6 +292,11 @@ def test_nonsense_on_the_wire_does_not_hurt(stack: Any, post: Any) -> None:
     assert post("/api/metrics/commands", COMMAND).status == 202
 
 
+def test_health_names_the_parts(stack: Any) -> None:
+    ready = json.loads(HTTP.request("GET", stack.url + "/health/ready").data)
+    assert (ready["status"], ready["database"], ready["redis"]) == ("ok", "ok", "ok")
+
+
 def test_page_and_openapi_are_served(stack: Any) -> None:
     page = HTTP.request("GET", stack.url + "/")
     assert page.status == 200

@@ -11,6 +11,8 @@ from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.params import Parameter
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from totalizer import __version__
 from totalizer.catalog import Catalog
@@ -36,6 +38,7 @@ class Services(msgspec.Struct, frozen=True):
     pool: AsyncConnectionPool[Any]
     catalog: Catalog
     ingest: Ingest
+    redis: Redis | None
 
 
 def create_api(services: Services) -> Litestar:
@@ -86,15 +89,10 @@ def _routes(services: Services) -> list[Any]:
     @get(["/health", "/health/ready", "/api/metrics/health"], summary="Can it answer?")
     async def ready() -> Response[dict[str, str]]:
         database = await _database_status(services.pool)
+        # Redis holds nothing that cannot be rebuilt: without it the service is slower, not unavailable.
+        answer = {"database": database, "redis": await _redis_status(services.redis), "version": __version__}
         status = 200 if database == "ok" else 503
-        return Response(
-            {
-                "status": "ok" if status == 200 else "unavailable",
-                "database": database,
-                "version": __version__,
-            },
-            status_code=status,
-        )
+        return Response({"status": "ok" if status == 200 else "unavailable", **answer}, status_code=status)
 
     return [aggregated, catalog, live, ready]
 
@@ -123,6 +121,16 @@ async def _database_status(pool: AsyncConnectionPool[Any]) -> str:
         return "cannot be reached"
     except psycopg.Error as error:
         return f"not migrated: {error.sqlstate}; run `totalizer migrate`"
+    return "ok"
+
+
+async def _redis_status(redis: Redis | None) -> str:
+    if redis is None:
+        return "not configured"
+    try:
+        await redis.ping()
+    except (RedisError, OSError):
+        return "cannot be reached"
     return "ok"
 
 
