@@ -12,7 +12,8 @@ from typing import Any, Self
 import msgspec
 import psycopg
 
-from crash.oracle import Known, Ledger, Verdict, event_of, judge_database
+from crash.accounts import judge_database
+from crash.oracle import Known, Ledger, Verdict, event_of
 from support import Database
 from totalizer.catalog import Catalog
 from totalizer.clock import SYSTEM_CLOCK

@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
-from crash.mutants import applied
 from crash.oracle import Ledger, payload_of
 from totalizer.errors import JournalError, JournalFailed
 from totalizer.journal import Journal, JournalReader
@@ -109,5 +109,10 @@ def main(folder: Path, ledger: Ledger, run: str, count: int) -> int:
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    with applied(arguments[4] if len(arguments) > 4 else None):
+    with ExitStack() as stack:
+        if len(arguments) > 4:
+            # Imports the loader and its driver too, which takes longer than everything else here.
+            from crash.mutants import applied
+
+            stack.enter_context(applied(arguments[4]))
         sys.exit(main(Path(arguments[0]), Ledger(Path(arguments[1])), arguments[2], int(arguments[3])))
