@@ -80,10 +80,10 @@ class JournalReader:
         Raises:
             JournalFailed: the disk refuses. Unreadable pages are no refusal but damage.
         """
-        raw = self._watermark.raw()
-        if raw and self._idle == (raw, after):
-            return []
         try:
+            raw = self._watermark.raw()
+            if raw and self._idle == (raw, after):
+                return []
             records = self._read(after, self._watermark.decode(raw), records_max, bytes_max)
         except OSError as error:
             raise JournalFailed(f"{self.folder} cannot be read: {error}") from error
@@ -95,8 +95,15 @@ class JournalReader:
         return records
 
     def durable_end(self) -> Position:
-        """Where the durable records end, from the watermark; Position(0, 0) if there is none or it is not valid."""
-        end = self._watermark.decode(self._watermark.raw())
+        """Where the durable records end, from the watermark; Position(0, 0) if there is none or it is not valid.
+
+        Raises:
+            JournalFailed: the disk refuses.
+        """
+        try:
+            end = self._watermark.decode(self._watermark.raw())
+        except OSError as error:
+            raise JournalFailed(f"{self.folder} cannot be read: {error}") from error
         return Position(end.segment, end.offset) if end is not None else BEGINNING
 
     def discard(self, before: Position) -> int:

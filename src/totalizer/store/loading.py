@@ -76,13 +76,18 @@ def take_over(connection: Rows, journal_id: str) -> Offset:
 
 
 def fence(connection: Rows, journal_id: str, epoch: int) -> Offset | None:
-    """Lock the journal's offset for this transaction; None if another loader has taken the journal over."""
+    """Lock the journal's offset for this transaction; None if another loader has taken the journal over.
+
+    Once committed, the journal's records are discarded: so the commit waits for the disk, even in a database that is
+    set up not to. What is set up to wait for more, a standby for example, stays.
+    """
     row = connection.execute(
-        "SELECT epoch, segment, position FROM totalizer.journal_offsets "
-        "WHERE journal_id = %s AND epoch = %s FOR UPDATE",
+        "SELECT epoch, segment, position, CASE WHEN current_setting('synchronous_commit') = 'off' "
+        "THEN set_config('synchronous_commit', 'on', true) END "
+        "FROM totalizer.journal_offsets WHERE journal_id = %s AND epoch = %s FOR UPDATE",
         [journal_id, epoch],
     ).fetchone()
-    return None if row is None else Offset(*row)
+    return None if row is None else Offset(*row[:3])
 
 
 def advance(connection: Rows, journal_id: str, segment: int, position: int, batches: int) -> None:

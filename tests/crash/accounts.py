@@ -1,0 +1,56 @@
+"""The oracle's look into a database: rows against names, and the database's own books against each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from psycopg import Connection
+
+from crash.oracle import Known, Verdict, event_of, judge
+from totalizer.rollup.refresh import refresh
+from totalizer.rollup.verify import verify
+
+
+def row_of(name: str) -> tuple[Any, ...]:
+    """What the database must have of an event."""
+    event = event_of(name)
+    fields = ("user_id", "command_name", "execution_time_ms", "status", "error_message")
+    return (*(event[field] for field in fields), json.dumps(event["context"], sort_keys=True))
+
+
+def judge_database(connection: Connection[Any], organization_id: str, known: Known, *, lines: int | None) -> Verdict:
+    """Read the rows of one organisation and judge them; then bring its rollups up and compare the books.
+
+    Args:
+        connection: as the refresher, autocommit.
+        organization_id: whose events the ledger tells of.
+        known: the ledger.
+        lines: how many lines were journalled, if no others can be: each of them must have exactly one fate.
+    """
+    rows = connection.execute(
+        "SELECT context->>'of', user_id::text, command_name, execution_time_ms, status, error_message, context "
+        "FROM events.command_executions WHERE organization_id = %s",
+        [organization_id],
+    ).fetchall()
+    found = [(str(row[0]), (*row[1:-1], json.dumps(row[-1], sort_keys=True))) for row in rows]
+    verdict = judge(known, found, row_of)
+    books = tuple(_books(connection, organization_id, lines))
+    return Verdict(verdict.lost, verdict.doubled, verdict.altered, verdict.invented, books)
+
+
+def _books(connection: Connection[Any], organization_id: str, lines: int | None) -> Iterable[str]:
+    row = connection.execute(
+        "SELECT coalesce(sum(loaded + duplicate + conflict + dead_lettered), 0)::int FROM totalizer.load_ledger "
+        "WHERE organization_id = %s",
+        [organization_id],
+    ).fetchone()
+    assert row is not None
+    if lines is not None and row[0] != lines:
+        yield f"{lines} lines were journalled and {row[0]} have a fate"
+    while refresh(connection).buckets:
+        pass
+    for balance in verify(connection):
+        if balance.organization_id == organization_id and not balance.exact:
+            yield f"the books differ: {balance}"

@@ -1,0 +1,191 @@
+"""Wrong ways to do it, each a small change that can be switched on. The tests must notice every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from totalizer.journal import segment_view
+from totalizer.journal.disk import Disk
+from totalizer.journal.segment import Segment
+from totalizer.load import loader as loader_module
+from totalizer.load.gather import Gathered
+from totalizer.load.gather import gather as real_gather
+from totalizer.load.loader import Loader, Source
+from totalizer.store import loading
+
+Mutation = Callable[[], Any]
+
+
+@contextmanager
+def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value for one attribute."""
+    kept = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+class _Agreeable(int):
+    """Equal to everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
+def acknowledge_before_sync() -> Any:
+    """The writer answers when the system has the bytes, not when the disk has them."""
+
+    def commit(self: Segment, data: bytes) -> None:
+        self._disk.write_all(self._descriptor, data, self.end)
+        self.end += len(data)
+
+    return patched(Segment, "commit", commit)
+
+
+def sync_again_after_failure() -> Any:
+    """A sync that failed is tried again on the same file, and believed."""
+
+    def commit(self: Segment, data: bytes) -> None:
+        self._disk.write_all(self._descriptor, data, self.end)
+        try:
+            self._disk.fdatasync(self._descriptor)
+        except OSError:
+            self._disk.fdatasync(self._descriptor)
+        self.end += len(data)
+
+    return patched(Segment, "commit", commit)
+
+
+def no_checksum() -> Any:
+    """Readers and recovery believe every record whose header looks right."""
+    return patched(segment_view, "crc32", lambda data, start=0: _Agreeable())
+
+
+def no_folder_sync() -> Any:
+    """Segments are synced, their names are not."""
+
+    def sync_folder(self: Any, path: Path) -> None:
+        return None
+
+    stack = ExitStack()
+    for kind in [Disk, *Disk.__subclasses__()]:
+        if "sync_folder" in vars(kind):
+            stack.enter_context(patched(kind, "sync_folder", sync_folder))
+    return stack
+
+
+def no_fence() -> Any:
+    """A loader that was taken over goes on."""
+    return patched(loading, "fence", lambda *_: _Agreeable())
+
+
+def _stored_with(before: Callable[[Loader, Source, Any], None], after: Callable[[Loader, Source, Any], None]) -> Any:
+    """A loader that does something before and after the transaction that stores a piece."""
+    real = Loader._store
+
+    def store(self: Loader, source: Source, records: list[Any]) -> int:
+        end = records[-1].position_after
+        before(self, source, end)
+        rows = real(self, source, records)
+        after(self, source, end)
+        return rows
+
+    return patched(Loader, "_store", store)
+
+
+def _nothing(self: Loader, source: Source, end: Any) -> None:
+    return None
+
+
+def _advance(self: Loader, source: Source, end: Any) -> None:
+    connection, _ = self._ready()
+    loading.advance(connection, source.reader.id, end.segment, end.offset, 0)
+    source.offset = source.offset._replace(segment=end.segment, position=end.offset)
+
+
+def offset_before_insert() -> Any:
+    """The offset moves in a transaction of its own, before the rows are stored."""
+    return _stored_with(_advance, _nothing)
+
+
+def offset_after_insert() -> Any:
+    """The offset moves in a transaction of its own, after the rows are stored."""
+    real = loading.advance
+    silent = patched(loading, "advance", lambda *_: None)
+
+    def advance(self: Loader, source: Source, end: Any) -> None:
+        connection, _ = self._ready()
+        real(connection, source.reader.id, end.segment, end.offset, 0)
+
+    stack = ExitStack()
+    stack.enter_context(silent)
+    stack.enter_context(_stored_with(_nothing, advance))
+    return stack
+
+
+def discard_before_commit() -> Any:
+    """Segments are deleted before the transaction that stores their last records is committed."""
+
+    def discard(self: Loader, source: Source, end: Any) -> None:
+        source.reader.discard(end)
+
+    return _stored_with(discard, _nothing)
+
+
+def marks_after_commit() -> Any:
+    """Dirty marks are written in a transaction of their own, after the rows are stored."""
+    real, kept = loading.add_marks, []
+
+    def keep(_: Any, marks: Iterable[tuple[str, str, str]]) -> None:
+        kept.extend(marks)
+
+    def forget(self: Loader, source: Source, end: Any) -> None:
+        kept.clear()
+
+    def mark(self: Loader, source: Source, end: Any) -> None:
+        connection, _ = self._ready()
+        real(connection, list(kept))
+
+    stack = ExitStack()
+    stack.enter_context(patched(loading, "add_marks", keep))
+    stack.enter_context(_stored_with(forget, mark))
+    return stack
+
+
+def no_key_table() -> Any:
+    """The primary key alone decides what is a duplicate."""
+
+    def gather(payloads: Iterable[bytes]) -> Gathered:
+        gathered = real_gather(payloads)
+        lines: dict[loading.Target, list[bytes]] = {}
+        for target, some in gathered.lines.items():
+            lines.setdefault(target._replace(keyed=False), []).extend(some)
+        return gathered._replace(lines=lines)
+
+    return patched(loader_module, "gather", gather)
+
+
+MUTANTS: dict[str, Mutation] = {
+    mutation.__name__: mutation
+    for mutation in (
+        acknowledge_before_sync, sync_again_after_failure, no_checksum, no_folder_sync, no_fence, offset_before_insert,
+        offset_after_insert, discard_before_commit, marks_after_commit, no_key_table,
+    )
+}  # fmt: skip
+
+
+@contextmanager
+def applied(name: str | None) -> Iterator[None]:
+    """Do it the wrong way of this name within the block; None for the right way."""
+    with MUTANTS[name]() if name is not None else ExitStack():
+        yield

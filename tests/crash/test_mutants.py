@@ -1,0 +1,155 @@
+"""The tests of this folder, tried on wrong programs: each must be noticed by the judgement it is held against here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from crash.chances import Chances
+from crash.mutants import MUTANTS, applied
+from crash.oracle import KEPT, Verdict
+from crash.pipeline import Pipeline
+from crash.proxy import Proxy
+from crash.test_journal_calls import Trial
+from crash.test_power import first_broken
+from crash.traced import call_set, require_strace, unsynced_acknowledgements
+from support import Database
+from totalizer.store.roles import Role
+
+#: The mutant, and the test here that notices it.
+NOTICED: dict[str, str] = {
+    "acknowledge_before_sync": "test_wrong_journals_lose_by_a_power_loss",
+    "sync_again_after_failure": "test_a_second_sync_is_seen_in_the_order_of_calls",
+    "no_checksum": "test_wrong_journals_lose_by_a_power_loss",
+    "no_folder_sync": "test_wrong_journals_lose_by_a_power_loss",
+    "no_fence": "test_a_loader_without_fence_stores_what_another_stored",
+    "offset_before_insert": "test_wrong_loaders_fail_when_the_connection_breaks",
+    "offset_after_insert": "test_wrong_loaders_fail_when_the_connection_breaks",
+    "discard_before_commit": "test_discarding_early_loses",
+    "marks_after_commit": "test_wrong_loaders_fail_when_the_connection_breaks",
+    "no_key_table": "test_without_keys_a_resend_is_stored_twice",
+}
+
+
+def named_for(test: str) -> list[str]:
+    """The mutants that a test must notice."""
+    return [mutant for mutant, noticer in NOTICED.items() if noticer == test]
+
+
+def test_every_mutant_is_tried_by_a_test_that_exists() -> None:
+    assert NOTICED.keys() == MUTANTS.keys()
+    assert set(NOTICED.values()) <= globals().keys()
+
+
+@pytest.mark.parametrize("mutant", named_for("test_wrong_journals_lose_by_a_power_loss"))
+def test_wrong_journals_lose_by_a_power_loss(mutant: str, tmp_path: Path, chances: Chances) -> None:
+    with applied(mutant):
+        broken = first_broken(tmp_path, chances._replace(faults=max(chances.faults, 200)))
+    assert broken is not None, f"{mutant} was not noticed"
+    _, verdict = broken
+    assert verdict.altered if mutant == "no_checksum" else verdict.lost, verdict
+
+
+def test_an_early_acknowledgement_is_seen_in_the_order_of_calls(tmp_path: Path) -> None:
+    """The second judgement on it, which needs no loss."""
+    require_strace()
+    done = Trial(tmp_path / "trial").run(None, mutant="acknowledge_before_sync")
+    assert done.code == 0, done.output
+    assert "w-0" in unsynced_acknowledgements(done.log)
+
+
+def test_a_second_sync_is_seen_in_the_order_of_calls(tmp_path: Path) -> None:
+    require_strace()
+    done = Trial(tmp_path / "trial").run(f"{call_set('fdatasync')}:error=EIO:when=3", mutant="sync_again_after_failure")
+    assert done.injected == 1
+    assert any("was synced again" in wrong for wrong in unsynced_acknowledgements(done.log))
+
+
+@pytest.fixture
+def proxy(database: Database) -> Iterator[Proxy]:
+    """A way to the database that can be broken."""
+    with Proxy(database.dsn(Role.WRITER)) as proxy:
+        yield proxy
+
+
+def verdicts(mutant: str, proxy: Proxy, pipelines: Callable[[], Pipeline], step: int) -> Iterator[Verdict]:
+    """What the oracle says after a break at every message of the wrong loader, or every `step`-th."""
+    moment = 0
+    while True:
+        pipeline = pipelines()
+        pipeline.some()
+        proxy.arm(moment)
+        with applied(mutant):
+            pipeline.load(pipeline.loader(proxy.dsn))
+        fired = proxy.fired
+        proxy.disarm()
+        pipeline.load()
+        yield pipeline.verdict()
+        pipeline.close()
+        if not fired:
+            return
+        moment += step
+
+
+@pytest.mark.parametrize("mutant", named_for("test_wrong_loaders_fail_when_the_connection_breaks"))
+def test_wrong_loaders_fail_when_the_connection_breaks(
+    mutant: str, proxy: Proxy, pipelines: Callable[[], Pipeline]
+) -> None:
+    """Every one of these is right as long as nothing breaks, and the sweep finds a message where it is wrong."""
+    for verdict in verdicts(mutant, proxy, pipelines, 3):
+        if mutant == "offset_before_insert":
+            noticed = bool(verdict.lost)
+        elif mutant == "offset_after_insert":
+            # The primary key hides what was stored again; the books show that it was tried.
+            noticed = any("have a fate" in book for book in verdict.books)
+        else:
+            noticed = any("differ" in book for book in verdict.books)
+        if noticed:
+            return
+    pytest.fail(f"{mutant} was not noticed")
+
+
+def test_discarding_early_loses(proxy: Proxy, pipelines: Callable[[], Pipeline]) -> None:
+    """Segments that are full, so that there is something to discard; the break comes before COMMIT."""
+    for text in (b"COPY", b"COMMIT"):
+        right, wrong = pipelines(), pipelines()
+        for pipeline, mutant in ((right, None), (wrong, "discard_before_commit")):
+            for batch in range(3):
+                pipeline.acknowledge([f"{batch}-{number}" for number in range(40)])
+                pipeline.journal.close()
+                pipeline.open_journal()
+            proxy.arm(text=text)
+            with applied(mutant):
+                pipeline.load(pipeline.loader(proxy.dsn))
+            assert proxy.fired
+        assert right.verdict() == KEPT
+        assert wrong.verdict().lost
+
+
+def test_a_loader_without_fence_stores_what_another_stored(pipelines: Callable[[], Pipeline]) -> None:
+    """A loader that has been taken over, woken with what it believes."""
+    for mutant in (None, "no_fence"):
+        pipeline = pipelines()
+        pipeline.some(batches=2)
+        slow, quick = pipeline.loader(), pipeline.loader()
+        slow.drain()
+        pipeline.some("more", batches=2)
+        quick.drain()
+        quick.close()
+        with applied(mutant):
+            for source in list(slow._sources.values()):
+                while slow._load_piece(source):
+                    pass
+        slow.close()
+        pipeline.load()
+        assert (pipeline.verdict() == KEPT) is (mutant is None), mutant
+
+
+def test_without_keys_a_resend_is_stored_twice(pipeline: Pipeline) -> None:
+    pipeline.acknowledge(["a", "b"])
+    pipeline.acknowledge(["b", "a"])
+    with applied("no_key_table"):
+        pipeline.load()
+    assert pipeline.verdict().doubled == ("a", "b")
