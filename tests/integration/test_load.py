@@ -249,3 +249,13 @@ def test_a_transaction_holds_no_more_rows_than_it_may(feed: Any, database: Any, 
     loader.close()
     # A batch is not divided, so a transaction ends with the batch that reaches the bound.
     assert feed.rows("SELECT loaded FROM totalizer.load_ledger ORDER BY loaded_at") == [(200,), (200,), (100,)]
+
+
+def test_a_journal_that_cannot_be_read_does_not_keep_the_others_waiting(feed: Any, command: Any) -> None:
+    organization = feed.organization()
+    broken = feed.spool / "aaa"  # sorted before the good one
+    broken.mkdir(mode=0o700)
+    (broken / "journal.json").write_text("no journal")
+    feed.send(organization, command_executions=[command()])
+    assert feed.load() == 1
+    assert feed.one(COUNT) == 1

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
-from totalizer.errors import StoreUnavailable
+from totalizer.errors import JournalFailed, StoreUnavailable
 from totalizer.event import DAY
 from totalizer.journal import JournalReader, Position, Record, journals_in, recover_idle
 from totalizer.load.gather import NO_ORGANIZATION, Gathered, gather, marks_of
@@ -70,6 +70,7 @@ class Loader:
     def __init__(self, dsn: str, spool: Path, *, rows_max: int) -> None:
         self._dsn, self._spool, self._rows_max = dsn, spool, rows_max
         self._sources: dict[Path, Source] = {}
+        self._refusals: dict[Path, str] = {}
         self._connection: Connection[Any] | None = None
         self._partitions: Partitions | None = None
 
@@ -160,25 +161,40 @@ class Loader:
     def _look_for_journals(self) -> None:
         connection, _ = self._ready()
         for folder in journals_in(self._spool):
-            recover_idle(folder)
-            if folder not in self._sources:
-                reader = JournalReader(folder)
-                source = Source(folder, reader, loading.take_over(connection, reader.id))
-                self._sources[folder] = source
-                reader.discard(source.position)
+            with self._others_go_on(folder):
+                recover_idle(folder)
+                if folder not in self._sources:
+                    reader = JournalReader(folder)
+                    source = Source(folder, reader, loading.take_over(connection, reader.id))
+                    self._sources[folder] = source
+                    reader.discard(source.position)
 
     def _load_piece(self, source: Source) -> int:
-        if not source.ahead:
-            source.ahead = source.reader.read(source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX)
-            self._report_damage(source)
-        if not source.ahead:
-            return 0
+        rows = 0
+        with self._others_go_on(source.folder):
+            if not source.ahead:
+                source.ahead = source.reader.read(
+                    source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX
+                )
+                self._report_damage(source)
+            rows = self._store(source) if source.ahead else 0
+        return rows
+
+    @contextmanager
+    def _others_go_on(self, folder: Path) -> Iterator[None]:
+        """Leave a journal that cannot be loaded at present, until the next look for journals, and go on with others."""
         try:
-            return self._store(source)
+            yield
         except Fenced:
-            logger().warning("another loader has taken this journal over", journal=str(source.folder))
-            del self._sources[source.folder]
-            return 0
+            logger().warning("another loader has taken this journal over", journal=str(folder))
+        except JournalFailed as error:
+            if self._refusals.get(folder) != str(error):
+                logger().error("this journal cannot be read; trying again", journal=str(folder), reason=str(error))
+            self._refusals[folder] = str(error)
+        else:
+            self._refusals.pop(folder, None)
+            return
+        self._sources.pop(folder, None)
 
     def _store(self, source: Source) -> int:
         connection, partitions = self._ready()
@@ -192,10 +208,11 @@ class Loader:
         with connection.transaction():
             self._store_in_transaction(connection, source, gathered, names)
             loading.advance(connection, source.reader.id, end.segment, end.offset, len(records))
-        if end.segment > source.offset.segment:
-            source.reader.discard(end)
+        begun = end.segment > source.offset.segment
         source.offset = source.offset._replace(segment=end.segment, position=end.offset)
         source.ahead = ahead
+        if begun:
+            source.reader.discard(end)
         return gathered.rows
 
     def _store_in_transaction(
