@@ -78,8 +78,9 @@ class Runner:
         except (psycopg.Error, StoreUnavailable) as error:
             self.close()
             self._failed(started_ns, str(error).strip())
-        now = self._clock.monotonic()
-        self._rest_until = now + REST_FACTOR * (now - started)
+        else:
+            now = self._clock.monotonic()
+            self._rest_until = now + REST_FACTOR * (now - started)
 
     def close(self) -> None:
         """Close the connection."""
