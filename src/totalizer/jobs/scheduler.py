@@ -65,15 +65,17 @@ class Runner:
         self._rest_until = float("-inf")
 
     def __call__(self) -> None:
-        """Run the job once and record it, if it did anything or failed; the next run tries again what failed."""
+        """Run the job once; the next run tries again what failed."""
         if self._clock.monotonic() < self._rest_until:
             return
         started, started_ns = self._clock.monotonic(), self._clock.now_ns()
         try:
             result = self.job.run(self._ready())
-            if result:
+            if result and self.job.recorded:
                 self._record(started_ns, result, None)
                 logger().info("job done", job=self.job.name, **result)
+            elif result:
+                logger().debug("job done", job=self.job.name, **result)
             self._failing = False
         except (psycopg.Error, StoreUnavailable) as error:
             self.close()

@@ -178,7 +178,7 @@ class Loader:
                 )
                 self._report_damage(source)
             rows = self._store(source) if source.ahead else 0
-        return rows
+        return rows  # noqa: RET504 - 0 after what the with-block has dealt with
 
     @contextmanager
     def _others_go_on(self, folder: Path) -> Iterator[None]:
