@@ -93,10 +93,10 @@ def _stored_with(before: Callable[[Loader, Source, Any], None], after: Callable[
     """A loader that does something before and after the transaction that stores a piece."""
     real = Loader._store
 
-    def store(self: Loader, source: Source, records: list[Any]) -> int:
-        end = records[-1].position_after
+    def store(self: Loader, source: Source) -> int:
+        end = source.ahead[-1].position_after  # all of it is stored at once: it is far less than the bound
         before(self, source, end)
-        rows = real(self, source, records)
+        rows = real(self, source)
         after(self, source, end)
         return rows
 
@@ -165,8 +165,8 @@ def marks_after_commit() -> Any:
 def no_key_table() -> Any:
     """The primary key alone decides what is a duplicate."""
 
-    def gather(payloads: Iterable[bytes]) -> Gathered:
-        gathered = real_gather(payloads)
+    def gather(payloads: Iterable[bytes], rows_max: int) -> Gathered:
+        gathered = real_gather(payloads, rows_max)
         lines: dict[loading.Target, list[bytes]] = {}
         for target, some in gathered.lines.items():
             lines.setdefault(target._replace(keyed=False), []).extend(some)
