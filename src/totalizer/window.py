@@ -57,7 +57,7 @@ def base_bucket_text(minute: str) -> str:
 
 
 def day_start(day: date, zone: ZoneInfo) -> datetime:
-    """The moment a local day begins, in UTC, as PostgreSQL's `day::timestamp AT TIME ZONE zone` has it.
+    """The moment a local day begins, in UTC, by Python's time zone database.
 
     Where midnight happens twice it is the later one, where it is skipped the moment the clock jumps over it.
     """

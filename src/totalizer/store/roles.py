@@ -1,7 +1,7 @@
 """The four database roles, their passwords and their connection strings.
 
     totalizer_owner      owns every object; runs DDL; nobody can log in as it
-    totalizer_writer     loads events: inserts, never reads for anybody
+    totalizer_writer     loads events: inserts, and reads only to find duplicates
     totalizer_refresher  recomputes rollups: reads events, writes rollups
     totalizer_app        answers queries: selects under row-level security
 

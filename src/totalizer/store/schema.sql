@@ -10,10 +10,6 @@ CREATE FUNCTION totalizer.authenticate_key(hash bytea) RETURNS TABLE(key_id uuid
     WHERE key_hash = hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 $$;
 
-CREATE FUNCTION totalizer.current_organization() RETURNS uuid
-    LANGUAGE sql STABLE PARALLEL SAFE
-    AS $$ SELECT nullif(current_setting('app.current_org_id', true), '')::uuid $$;
-
 CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'

@@ -9,10 +9,8 @@ GRANT USAGE ON SCHEMA totalizer, events TO totalizer_writer, totalizer_refresher
 GRANT USAGE ON SCHEMA partitions TO totalizer_writer;
 GRANT USAGE ON SCHEMA analytics TO totalizer_refresher, totalizer_app;
 
--- The organisation of this transaction, or null. A finished SET LOCAL leaves an empty string, hence nullif.
-CREATE FUNCTION totalizer.current_organization() RETURNS uuid
-LANGUAGE sql STABLE PARALLEL SAFE
-AS $$ SELECT nullif(current_setting('app.current_org_id', true), '')::uuid $$;
+-- Policies below compare with the organisation of the transaction. A finished SET LOCAL leaves an empty string, hence
+-- nullif; the sub-select has the setting read once a query instead of once a row.
 
 CREATE TABLE totalizer.organizations (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
