@@ -128,6 +128,7 @@ def test_partitions_are_made_once_with_their_grants(feed: Any, database: Any) ->
 def test_a_step_back_keeps_the_books(feed: Any) -> None:
     """The version before knows no dropped letters: it has them as dead-lettered."""
     organization = feed.organization()
+    assert migrate(feed.administrator, load_catalog(), SECRET) == []  # the owner's rights in a copied database
     feed.administrator.execute(
         "INSERT INTO totalizer.load_ledger VALUES (%s, 'commits', 5, 0, 0, -2, now(), 2)", [organization]
     )
