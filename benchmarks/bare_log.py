@@ -40,13 +40,14 @@ class Log(Protocol):
 class Group:
     """Records that become durable together."""
 
-    __slots__ = ("gate", "payloads", "tokens")
+    __slots__ = ("error", "gate", "payloads", "tokens")
 
     def __init__(self) -> None:
         self.payloads: list[bytes] = []
         self.tokens: list[object] = []
         self.gate = threading.Lock()
         self.gate.acquire()
+        self.error: JournalFailed | None = None
 
 
 class GroupCommit:
@@ -84,6 +85,8 @@ class GroupCommit:
             group.payloads.append(payload)
         group.gate.acquire()
         group.gate.release()
+        if group.error is not None:
+            raise group.error
 
     def close(self) -> None:
         """Finish what is pending and end the thread."""
@@ -98,10 +101,13 @@ class GroupCommit:
         while (group := self._groups.get()) is not None:
             with self._lock:
                 self._open = None
-            self.commit(group.payloads)
+            try:
+                self.commit(group.payloads)
+            except Exception as error:  # noqa: BLE001 - told to those who wait
+                group.error = JournalFailed(f"the group could not be written: {error}")
             group.gate.release()
             if group.tokens:
-                self._on_commit(group.tokens, None)
+                self._on_commit(group.tokens, group.error)
 
 
 class BareLog(GroupCommit):

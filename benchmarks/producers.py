@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from statistics import quantiles
 from typing import NamedTuple
 
@@ -35,41 +35,54 @@ class Run(NamedTuple):
 
 
 def blocking_threads(opener: Opener, producers: int, payload: bytes, seconds: float) -> Run:
-    """Threads that append and wait, each one record at a time."""
-    log = opener(lambda tokens, error: None)
+    """Threads that append and wait, each one record at a time.
+
+    Raises:
+        BaseException: the first that an append raised.
+    """
     latencies: list[list[float]] = [[] for _ in range(producers)]
+    failures: list[BaseException] = []
     go, stop = threading.Event(), threading.Event()
 
-    def produce(mine: list[float]) -> None:
-        now, append, stopped = time.monotonic, log.append_and_wait, stop.is_set
+    def produce(append: Callable[[bytes], None], mine: list[float]) -> None:
+        now, stopped = time.monotonic, stop.is_set
         go.wait()
-        while not stopped():
-            begun = now()
-            append(payload)
-            mine.append(now() - begun)
+        try:
+            while not stopped():
+                begun = now()
+                append(payload)
+                mine.append(now() - begun)
+        except BaseException as error:  # noqa: BLE001 - raised by who waits for the threads
+            failures.append(error)
 
-    with _stack_of(STACK_BYTES):
-        threads = [threading.Thread(target=produce, args=(mine,)) for mine in latencies]
-        for thread in threads:
-            thread.start()
-    begun = time.monotonic()
-    go.set()
-    time.sleep(seconds)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    took = time.monotonic() - begun
-    log.close()
+    threads: list[threading.Thread] = []
+    with closing(opener(lambda tokens, error: None)) as log:
+        try:
+            with _stack_of(STACK_BYTES):
+                for mine in latencies:
+                    thread = threading.Thread(target=produce, args=(log.append_and_wait, mine))
+                    thread.start()
+                    threads.append(thread)
+            begun = time.monotonic()
+            go.set()
+            time.sleep(seconds)
+        finally:
+            stop.set()
+            go.set()
+            for thread in threads:
+                thread.join()
+        took = time.monotonic() - begun
+    if failures:
+        raise failures[0]
     return _run(latencies, took)
 
 
 def in_flight(opener: Opener, producers: int, payload: bytes, seconds: float) -> Run:
     """Tasks of one event loop that append and await, as the API's requests do; each one record at a time."""
     waiters = JournalWaiters()
-    log = opener(waiters.on_commit)
     latencies: list[list[float]] = [[] for _ in range(producers)]
 
-    async def produce(mine: list[float], until: float) -> None:
+    async def produce(log: Log, mine: list[float], until: float) -> None:
         now, append, new_future = time.monotonic, log.append, asyncio.get_running_loop().create_future
         while (begun := now()) < until:
             durable = new_future()
@@ -77,15 +90,14 @@ def in_flight(opener: Opener, producers: int, payload: bytes, seconds: float) ->
             await durable
             mine.append(now() - begun)
 
-    async def all_of_them() -> float:
+    async def all_of_them(log: Log) -> float:
         waiters.attach(asyncio.get_running_loop())
         begun = time.monotonic()
-        await asyncio.gather(*(produce(mine, begun + seconds) for mine in latencies))
+        await asyncio.gather(*(produce(log, mine, begun + seconds) for mine in latencies))
         return time.monotonic() - begun
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        took = runner.run(all_of_them())
-    log.close()
+    with closing(opener(waiters.on_commit)) as log, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        took = runner.run(all_of_them(log))
     return _run(latencies, took)
 
 

@@ -309,6 +309,7 @@ def test_dropping_asks_first_and_keeps_a_file(refused: Refused, tmp_path: Path) 
     code, _, errors = ran(feed, "drop", "--all")
     assert code == 1
     assert "Move 2 dead letters" in errors
+    assert not (feed.spool.parent / "dead-letters").exists()
     assert refused.state()[1] == 2
     file = tmp_path / "kept.ndjson"
     code, output, errors = ran(feed, "drop", str(refused.ids()[0]), "--yes", "--to", str(file))

@@ -17,6 +17,7 @@ from totalizer.app import dsn_of
 from totalizer.errors import OperationError, StoreUnavailable
 from totalizer.load.drop import drop_letters
 from totalizer.load.retry import DeadLetterLoader, Retried
+from totalizer.ops.importers.checkpoint import make_private_folder
 from totalizer.settings import Settings
 from totalizer.store import dead_letters
 from totalizer.store.connect import connect, is_gone
@@ -105,14 +106,18 @@ class DeadLetterOffice:
             OperationError: the file cannot be made or written.
             StoreUnavailable: the database could not do it now; what is dropped is in the file.
         """
+        if file.parent == self._folder:
+            make_private_folder(self._folder)
         with _told():
             return sum(drop_letters(self._writer, ids, file))
 
     def default_file(self, now: datetime) -> Path:
-        """A file in the data folder, whose folder is made if there is none."""
-        folder = self._settings.home.expanduser().resolve() / FOLDER
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder / f"dropped-{now:%Y%m%dT%H%M%S.%fZ}.ndjson"
+        """A file in the data folder; `drop` makes the folder it is in."""
+        return self._folder / f"dropped-{now:%Y%m%dT%H%M%S.%fZ}.ndjson"
+
+    @property
+    def _folder(self) -> Path:
+        return self._settings.home.expanduser().resolve() / FOLDER
 
     @cached_property
     def _reader(self) -> Connection[Any]:

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 
 from totalizer.load.copy_text import values_of
 from totalizer.load.drop import letter_record
+from totalizer.load.gather import NO_ORGANIZATION
 from totalizer.load.retry import Retried
 from totalizer.store.dead_letters import DeadLetter, Listed, Reason
 from totalizer.store.loading import Fate
@@ -27,7 +28,7 @@ def list_table(letters: Sequence[Listed], reasons: Sequence[Reason]) -> Iterator
         return
     table = Table(Column("id", no_wrap=True), "refused", "organisation", "event type", "code", "reason", "retries")
     for letter in letters:
-        owner = letter.organization if letter.organization is not None else letter.organization_id
+        owner = letter.organization or _owner(letter.organization_id)
         cells = (str(letter.id), f"{letter.created_at:%Y-%m-%d %H:%M:%S}", owner, letter.event_type, letter.sqlstate)
         table.add_row(*(escape(_plain(cell)) for cell in cells), _short(letter.reason), str(letter.retries or ""))
     yield table
@@ -62,7 +63,7 @@ def letter_lines(letter: DeadLetter) -> str:
     """All of a letter, a line for each of its parts; what a terminal would obey is shown as `\\x1b`."""
     rows = [
         ("id", str(letter.id)),
-        ("organisation", letter.organization_id),
+        ("organisation", _owner(letter.organization_id)),
         ("event type", letter.event_type),
         ("refused", f"{letter.created_at:%Y-%m-%d %H:%M:%S.%f} UTC"),
         ("retries", f"{letter.retries}" + (f", last at {letter.retried_at}" if letter.retried_at else "")),
@@ -71,8 +72,7 @@ def letter_lines(letter: DeadLetter) -> str:
     ]
     text = "\n".join(f"{name:<{NAME_WIDTH}}{_plain(value)}" for name, value in rows)
     reason = "\n".join(_plain(line) for line in letter.reason.splitlines())
-    line = _plain(letter.line.removesuffix(b"\n").decode("utf-8", "backslashreplace"))
-    return f"{text}\n\nreason\n{reason}\n\nvalues\n{_values(letter)}\n\nline, as it was sent to COPY\n{line}"
+    return f"{text}\n\nreason\n{reason}\n\nvalues\n{_values(letter)}\n\nbytes, as Python writes them\n{letter.line!r}"
 
 
 def retried_line(retried: Sequence[Retried]) -> str:
@@ -95,11 +95,17 @@ def refusal_line(one: Retried) -> str:
 
 
 def _values(letter: DeadLetter) -> str:
+    if not letter.in_ledger:
+        return "(the record is no batch)"
     values = values_of(letter.columns, letter.line)
     if values is None:
         return f"(the line does not divide into {len(letter.columns)} columns)"
     width = max(NAME_WIDTH, *(len(name) + 2 for name in values))
     return "\n".join(f"{name:<{width}}{'null' if value is None else _plain(value)}" for name, value in values.items())
+
+
+def _owner(organization_id: str) -> str:
+    return "unknown" if organization_id == NO_ORGANIZATION else organization_id
 
 
 def _short(reason: str) -> str:
