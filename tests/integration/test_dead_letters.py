@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import msgspec
 import psycopg
 import pytest
 
+from crash.proxy import Proxy
 from support import SECRET, unavailable, wait_until
 from totalizer.errors import OperationError
 from totalizer.event import BatchHeader, Section, encode_batch
@@ -373,4 +375,45 @@ def test_killed_in_the_middle_and_run_again_each_letter_has_one_fate(
         files = (feed.spool.parent / "dead-letters").iterdir()
         kept = {json.loads(line)["id"] for file in files for line in file.read_text().splitlines()}
         assert len(kept) == count
+    refused.check_books()
+
+
+@pytest.mark.parametrize("how", ["message lost", "reply lost"])
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_broken_off_at_each_message_and_done_again_each_letter_has_one_fate(
+    refused: Refused, tmp_path: Path, action: str, how: str
+) -> None:
+    """From logging in to the reply to COMMIT; a new letter for every message."""
+    moment, fates = 0, []
+
+    def act(dsn: str, name: str) -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            if action == "retry":
+                fates.extend(DeadLetterLoader(connection).retry(letter_id).fate for letter_id in refused.ids())
+            else:
+                assert list(drop_letters(connection, refused.ids(), tmp_path / name)) in ([1], [])
+
+    with Proxy(refused.feed.database.dsn(Role.WRITER)) as proxy:
+        while True:
+            refused.feed.send(
+                refused.organization, command_executions=[refused.command(id=f"m{moment}", execution_time_ms=5000)]
+            )
+            refused.feed.load()
+            refused.lift()
+            proxy.arm(moment, lose_reply=how == "reply lost")
+            with contextlib.suppress(psycopg.OperationalError):
+                act(proxy.dsn, f"{moment}-broken")
+            fired = proxy.fired
+            proxy.disarm()
+            act(refused.feed.database.dsn(Role.WRITER), f"{moment}-whole")
+            moment += 1
+            stored = moment if action == "retry" else 0
+            assert refused.state() == (stored, 0, (stored, 0, 0, 0, moment - stored))
+            refused.feed.administrator.execute(STRICT)
+            if not fired:
+                break
+    assert moment > 5, "an action has more messages than that"
+    kept = [json.loads(line)["id"] for file in tmp_path.glob("*-*") for line in file.read_text().splitlines()]
+    assert len(set(kept)) == moment - stored
+    refused.lift()
     refused.check_books()
