@@ -17,7 +17,10 @@ from totalizer.errors import OperationError
 from totalizer.ops.console import OUT, exit_code_of
 
 #: Every benchmark: its module is called like it and has `run(quick) -> Iterator[Result]`.
-BENCHMARKS = {"ingest": "batches and single events until they are stored; idle memory; second start"}
+BENCHMARKS = {
+    "ingest": "batches and single events until they are stored; idle memory; second start",
+    "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
+}
 
 
 def main(
@@ -30,7 +33,7 @@ def main(
     """Measure the system beside its baselines: a line of JSON a result, then a table on standard error."""
     if name is None:
         for each, about in BENCHMARKS.items():
-            OUT.print(f"{each}    {about}", markup=False)
+            OUT.print(f"{each:<12}{about}", markup=False)
         return
     if name not in BENCHMARKS:
         raise OperationError(f"no benchmark {name!r}; there is {', '.join(BENCHMARKS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -9,7 +10,9 @@ from rich.table import Table
 
 from benchmarks.result import Result
 
-_ERR = Console(stderr=True, soft_wrap=True, highlight=False)
+#: Columns of the table where standard error is no terminal.
+PIPE_WIDTH = 200
+_ERR = Console(stderr=True, soft_wrap=True, highlight=False, width=None if sys.stderr.isatty() else PIPE_WIDTH)
 
 
 def note(text: str) -> None:

@@ -42,7 +42,8 @@ def judge_database(connection: Connection[Any], organization_id: str, known: Kno
 
 def _books(connection: Connection[Any], organization_id: str, lines: int | None) -> Iterable[str]:
     row = connection.execute(
-        "SELECT coalesce(sum(loaded + duplicate + conflict + dead_lettered), 0)::int FROM totalizer.load_ledger "
+        "SELECT coalesce(sum(loaded + duplicate + conflict + dead_lettered + dropped), 0)::int "
+        "FROM totalizer.load_ledger "
         "WHERE organization_id = %s",
         [organization_id],
     ).fetchone()

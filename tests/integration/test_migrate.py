@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
+from alembic import command
+from alembic.config import Config
 
 from totalizer.catalog.read import load_catalog, parse_catalog
 from totalizer.errors import CatalogChangeRefused
@@ -40,7 +43,7 @@ def catalog_of(more_fields: str = "", dimensions: str = '"caller"', more_measure
 def test_migrating_twice_does_nothing_the_second_time(empty_database: Any) -> None:
     connection = empty_database.connect()
     first = migrate(connection, load_catalog(), SECRET)
-    assert first[0] == "schema: empty → 0001"
+    assert first[0] == "schema: empty → 0002"
     assert "event type command_executions" in first
     assert migrate(connection, load_catalog(), SECRET) == []
 
@@ -120,3 +123,22 @@ def test_partitions_are_made_once_with_their_grants(feed: Any, database: Any) ->
         ("command_executions_p20250330", "FOR VALUES FROM ('2025-03-30 00:00:00+00') TO ('2025-03-31 00:00:00+00')"),
         ("commits_p202502", "FOR VALUES FROM ('2025-02-01 00:00:00+00') TO ('2025-03-01 00:00:00+00')"),
     ]
+
+
+def test_a_step_back_keeps_the_books(feed: Any) -> None:
+    """The version before knows no dropped letters: it has them as dead-lettered."""
+    organization = feed.organization()
+    assert migrate(feed.administrator, load_catalog(), SECRET) == []  # the owner's rights in a copied database
+    feed.administrator.execute(
+        "INSERT INTO totalizer.load_ledger VALUES (%s, 'commits', 5, 0, 0, -2, now(), 2)", [organization]
+    )
+    config = Config()
+    config.set_main_option("script_location", "totalizer:store/migrations")
+    with psycopg.connect(feed.database.url) as connection:
+        connection.execute(f"SET ROLE {Role.OWNER.value}")
+        connection.commit()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        connection.commit()
+    assert feed.rows("SELECT sum(loaded)::int, sum(dead_lettered)::int FROM totalizer.load_ledger") == [(5, 0)]
+    assert migrate(feed.administrator, load_catalog(), SECRET) == ["schema: 0001 → 0002"]

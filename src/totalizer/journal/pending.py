@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from totalizer.errors import JournalFailed, JournalFull
 from totalizer.journal.format import RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES
@@ -22,7 +23,7 @@ class Group:
         tokens: of the appends that are answered by `on_commit`.
         gate: held until the group is answered, if threads wait for it; they let each other through one by
             one.
-        size: bytes in the segment.
+        size: bytes in the segment, once no more records join.
         error: why it is not durable, once answered.
     """
 
@@ -52,49 +53,52 @@ class Pending:
         self._bell.acquire()
         self._asleep = False
         self._groups: deque[Group] = deque()
-        # The group that records join, and how far `size` may grow without asking `_begin_group`.
+        # The group that records join, and how many more bytes may without asking `_begin_group`: less than 0, and so
+        # less than any record, while there is none. Nothing else is counted for a record; the group's size is what
+        # it was granted less what is left.
         self._open: Group | None = None
-        self._size_max = 0
+        self._left, self._granted = -1, 0
+        self._add_payload: Callable[[bytes], None] = _nowhere
+        self._add_token: Callable[[object], None] = _nowhere
+        self._settled = 0
         self._room = room
         self._unanswered = 0
         self._refusal: str | None = None
         self._closed = False
         #: True if an append was refused for the quota since `set_room`.
         self.short_of_room = False
-        #: Bytes accepted and not answered yet.
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes accepted and not answered yet."""
+        with self._lock:
+            return self._size()
 
     def put(self, payload: bytes, token: object) -> None:
         """Accept one record, to be answered by token. Raises as `_begin_group`."""
         length = len(payload) + RECORD_HEADER_BYTES
         with self._lock:
-            group = self._open
-            size = self.size + length
-            if group is None or size > self._size_max or group.size + length > self._group_bytes_max:
-                group = self._begin_group(length)
-            self.size = size
-            group.size += length
-            group.payloads.append(payload)
-            group.tokens.append(token)
-            if self._asleep:
-                self._ring()
+            left = self._left - length
+            if left < 0:
+                left = self._begin_group(length)
+            self._left = left
+            self._add_payload(payload)
+            self._add_token(token)
 
     def put_and_hold(self, payload: bytes) -> Group:
         """Accept one record, to be answered through its group's gate. Raises as `_begin_group`."""
         length = len(payload) + RECORD_HEADER_BYTES
         with self._lock:
+            left = self._left - length
+            if left < 0:
+                left = self._begin_group(length)
+            self._left = left
+            self._add_payload(payload)
             group = self._open
-            size = self.size + length
-            if group is None or size > self._size_max or group.size + length > self._group_bytes_max:
-                group = self._begin_group(length)
-            self.size = size
-            group.size += length
-            group.payloads.append(payload)
+            assert group is not None
             if group.gate is None:
                 group.gate = threading.Lock()
                 group.gate.acquire()
-            if self._asleep:
-                self._ring()
         return group
 
     def take(self, timeout_s: float) -> Group | None:
@@ -117,7 +121,7 @@ class Pending:
     def done(self, group: Group) -> None:
         """A group has become durable: what it takes of the quota is on the disk now."""
         with self._lock:
-            self.size -= group.size
+            self._settled -= group.size
             self._unanswered -= 1
             self._room -= group.size
             self._bound()
@@ -140,8 +144,9 @@ class Pending:
         """Accept nothing from now on; gives the groups accepted before and not taken yet."""
         with self._lock:
             self._refusal = self._refusal if self._closed else reason
-            groups, self._groups, self._open = list(self._groups), deque(), None
-            self.size = self._unanswered = 0
+            self._end_group()
+            groups, self._groups = list(self._groups), deque()
+            self._settled = self._unanswered = 0
         return groups
 
     def accept_again(self) -> None:
@@ -153,7 +158,8 @@ class Pending:
     def close(self) -> None:
         """Accept nothing any more and wake the writer to finish what there is."""
         with self._lock:
-            self._closed, self._open = True, None
+            self._closed = True
+            self._end_group()
             self._refusal = "the journal is closed"
             if self._asleep:
                 self._ring()
@@ -168,8 +174,11 @@ class Pending:
         """Why nothing is accepted at present, None if records are."""
         return self._refusal
 
-    def _begin_group(self, length: int) -> Group:
+    def _begin_group(self, length: int) -> int:
         """A new group, for a record of `length` bytes that cannot join the open one or finds none.
+
+        Returns:
+            How many bytes may join it after that record.
 
         Raises:
             ValueError: the record can never be accepted.
@@ -182,9 +191,10 @@ class Pending:
             )
         if self._refusal is not None:
             raise JournalFailed(self._refusal)
-        if self.size and self.size + length > PENDING_BYTES_MAX:
-            raise JournalFull(f"{self.size} bytes wait for the disk, {PENDING_BYTES_MAX} may; try again")
-        left = self._room - self.size - self._headers(1)
+        size = self._size()
+        if size and size + length > PENDING_BYTES_MAX:
+            raise JournalFull(f"{size} bytes wait for the disk, {PENDING_BYTES_MAX} may; try again")
+        left = self._room - size - self._headers(1)
         if length > left:
             self.short_of_room = True
             if self._asleep:
@@ -193,25 +203,55 @@ class Pending:
                 f"a record of {length} bytes does not fit the {max(left, 0)} bytes left of the journal's quota; "
                 "try again when it has been drained"
             )
+        self._end_group()
         group = self._open = Group()
+        self._add_payload, self._add_token = group.payloads.append, group.tokens.append
         self._groups.append(group)
         self._unanswered += 1
+        self._left = self._granted = 0
         self._bound()
-        return group
+        # A record longer than a group may be has one to itself.
+        self._granted = max(self._granted, length)
+        # The writer sleeps only while there is no group, so no other record need look whether it does.
+        if self._asleep:
+            self._ring()
+        return self._granted - length
+
+    def _end_group(self) -> None:
+        """No more records join the open group, if there is one."""
+        group, self._open = self._open, None
+        if group is not None:
+            group.size = self._granted - self._left
+            self._settled += group.size
+            self._left, self._granted = -1, 0
+            self._add_payload = self._add_token = _nowhere
+
+    def _size(self) -> int:
+        return self._settled + (self._granted - self._left if self._open is not None else 0)
 
     def _headers(self, more: int) -> int:
         """Bytes of segments that may have to be begun: one a group, and one so that the rest can be discarded."""
         return (self._unanswered + more + 1) * SEGMENT_HEADER_BYTES
 
     def _bound(self) -> None:
-        self._size_max = min(self._room - self._headers(0), PENDING_BYTES_MAX)
+        """Grant the open group anew what it may hold; that may be less than it holds, then no more records join."""
+        if self._open is not None:
+            held = self._granted - self._left
+            size_max = min(self._room - self._headers(0), PENDING_BYTES_MAX)
+            self._granted = min(size_max - self._settled, self._group_bytes_max)
+            self._left = self._granted - held
 
     def _pop(self) -> Group:
         group = self._groups.popleft()
         if group is self._open:
-            self._open = None
+            self._end_group()
         return group
 
     def _ring(self) -> None:
         self._asleep = False
         self._bell.release()
+
+
+def _nowhere(item: object) -> None:
+    """Where records would go while no group is open; none comes so far."""
+    raise AssertionError(f"no group is open for {item!r}")

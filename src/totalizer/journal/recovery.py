@@ -197,10 +197,12 @@ def _judge(damage: Damage, end: DurableEnd, known: DurableEnd | None, group_offs
 def _length_torn(view: SegmentView, end: int) -> int:
     """Bytes behind `end` up to the last that is not zero."""
     length = 0
+    zeros = bytes(_STEP_BYTES)
     for start in range(end, view.size, _STEP_BYTES):
-        data = view.bytes_at(start, min(_STEP_BYTES, view.size - start)).rstrip(b"\0")
-        if data:
-            length = start + len(data) - end
+        data = view.bytes_at(start, min(_STEP_BYTES, view.size - start))
+        # Nearly all are zeros, of which comparing is told many times sooner than stripping.
+        if not zeros.startswith(data):
+            length = start + len(data.rstrip(b"\0")) - end
     return length
 
 

@@ -135,9 +135,12 @@ class SectionLoader:
         organization = line[ORGANIZATION].decode(errors="replace")
         if not is_canonical_uuid(organization):
             organization = NO_ORGANIZATION
-        loading.add_dead_letter(self._connection, self._target, organization, line, self._journal_id, sqlstate, reason)
+        self._keep(organization, line, sqlstate, reason)
         self.buried.add(line)
         self._note(organization, Fate(dead_lettered=1))
+
+    def _keep(self, organization: str, line: bytes, sqlstate: str, reason: str) -> None:
+        loading.add_dead_letter(self._connection, self._target, organization, line, self._journal_id, sqlstate, reason)
         logger().error("event dead-lettered", event_type=self._target.event_type, sqlstate=sqlstate, reason=reason)
 
     def _note(self, organization: str, fate: Fate) -> None:

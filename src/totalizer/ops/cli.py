@@ -23,6 +23,7 @@ COMMANDS = {
     "catalog": ("catalog", "app"),
     "keys": ("keys", "app"),
     "verify": ("verify", "verify"),
+    "dead-letters": ("dead_letters", "app"),
     "psql": ("psql", "psql"),
     "migrate": ("migrate", "migrate"),
     "serve": ("run", "serve"),

@@ -44,12 +44,21 @@ class Target(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What became of lines of one organisation and type."""
+    """What became of lines of one organisation and type.
+
+    Attributes:
+        loaded: stored.
+        duplicate: stored before.
+        conflict: stored before with other contents.
+        dead_lettered: refused, and kept. Less than 0 for what was a dead letter and has another fate now.
+        dropped: dead letters that somebody removed.
+    """
 
     loaded: int = 0
     duplicate: int = 0
     conflict: int = 0
     dead_lettered: int = 0
+    dropped: int = 0
 
     def __add__(self, other: object) -> Fate:
         assert isinstance(other, Fate)
@@ -242,7 +251,8 @@ def add_ledger(connection: Rows, fates: dict[tuple[str, str], Fate]) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO totalizer.load_ledger "
-            "(organization_id, event_type, loaded, duplicate, conflict, dead_lettered) VALUES (%s, %s, %s, %s, %s, %s)",
+            "(organization_id, event_type, loaded, duplicate, conflict, dead_lettered, dropped) "
+            "VALUES (%s, %s, %s, %s, %s, %s, %s)",
             [(*key, *fate) for key, fate in fates.items()],
         )
 

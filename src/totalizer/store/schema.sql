@@ -65,10 +65,14 @@ CREATE TABLE totalizer.dead_letters (
     sqlstate text NOT NULL,
     reason text NOT NULL,
     journal_id uuid NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    retries integer DEFAULT 0 NOT NULL,
+    retried_at timestamp with time zone
 );
 
 COMMENT ON TABLE totalizer.dead_letters IS 'Acknowledged events that PostgreSQL refused, with their bytes and the reason';
+
+COMMENT ON COLUMN totalizer.dead_letters.retries IS 'How often it was tried again and refused again';
 
 ALTER TABLE totalizer.dead_letters ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME totalizer.dead_letters_id_seq
@@ -139,10 +143,11 @@ CREATE TABLE totalizer.load_ledger (
     duplicate bigint NOT NULL,
     conflict bigint NOT NULL,
     dead_lettered bigint NOT NULL,
-    loaded_at timestamp with time zone DEFAULT now() NOT NULL
+    loaded_at timestamp with time zone DEFAULT now() NOT NULL,
+    dropped bigint DEFAULT 0 NOT NULL
 );
 
-COMMENT ON TABLE totalizer.load_ledger IS 'Append-only: the fate of every acknowledged event, one row for each transaction, organisation and type';
+COMMENT ON TABLE totalizer.load_ledger IS 'Append-only: the fate of every acknowledged event, summed by transaction, organisation and type. A dead letter that is loaded or dropped later takes one from dead_lettered and adds one elsewhere';
 
 CREATE TABLE totalizer.organizations (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -205,8 +210,6 @@ ALTER TABLE ONLY totalizer.api_keys
 ALTER TABLE ONLY totalizer.rollups
     ADD CONSTRAINT rollups_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
 
-CREATE POLICY add_dead_letters ON totalizer.dead_letters FOR INSERT TO totalizer_writer WITH CHECK (true);
-
 CREATE POLICY add_ledger ON totalizer.load_ledger FOR INSERT TO totalizer_writer WITH CHECK (true);
 
 CREATE POLICY add_marks ON totalizer.dirty_marks FOR INSERT TO totalizer_writer WITH CHECK (true);
@@ -235,6 +238,8 @@ CREATE POLICY see_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_refres
 
 CREATE POLICY take_marks ON totalizer.dirty_marks TO totalizer_refresher USING (true) WITH CHECK (true);
 
+CREATE POLICY work_off_dead_letters ON totalizer.dead_letters TO totalizer_writer USING (true) WITH CHECK (true);
+
 GRANT USAGE ON SCHEMA totalizer TO totalizer_writer;
 GRANT USAGE ON SCHEMA totalizer TO totalizer_refresher;
 GRANT USAGE ON SCHEMA totalizer TO totalizer_app;
@@ -246,9 +251,17 @@ REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_refresher;
 
-GRANT INSERT ON TABLE totalizer.dead_letters TO totalizer_writer;
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.dead_letters TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.dead_letters TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.dead_letters TO totalizer_refresher;
+
+GRANT UPDATE(sqlstate) ON TABLE totalizer.dead_letters TO totalizer_writer;
+
+GRANT UPDATE(reason) ON TABLE totalizer.dead_letters TO totalizer_writer;
+
+GRANT UPDATE(retries) ON TABLE totalizer.dead_letters TO totalizer_writer;
+
+GRANT UPDATE(retried_at) ON TABLE totalizer.dead_letters TO totalizer_writer;
 
 GRANT SELECT ON TABLE totalizer.dirty_marks TO totalizer_app;
 GRANT INSERT ON TABLE totalizer.dirty_marks TO totalizer_writer;

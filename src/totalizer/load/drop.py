@@ -1,0 +1,96 @@
+"""Dead letters dropped: written to a file first, so that nothing is lost."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from psycopg import Connection
+
+from totalizer.errors import OperationError
+from totalizer.load.copy_text import values_of
+from totalizer.store import dead_letters, loading
+from totalizer.store.dead_letters import DeadLetter
+from totalizer.store.loading import Fate
+
+#: Letters written, synced and deleted in one transaction. A letter has up to some megabytes.
+BATCH_LETTERS = 100
+
+
+def letter_record(letter: DeadLetter) -> dict[str, Any]:
+    """A dead letter as JSON can hold it: `line` is base64 of its bytes, `values` what its columns would have got."""
+    record = letter._asdict()
+    record["line"] = base64.b64encode(letter.line).decode()
+    return {**record, "values": values_of(letter.columns, letter.line)}
+
+
+def drop_letters(connection: Connection[Any], ids: Sequence[int], file: Path) -> Iterator[int]:
+    """Move dead letters into a new file of JSON lines, and count them as dropped.
+
+    A letter is deleted after its line in the file is on disk. Whoever is killed between leaves it in both places, and
+    not in none.
+
+    Args:
+        connection: as writer, autocommit.
+        ids: the letters' numbers. Those that are not there any more are passed over.
+        file: made, readable by this user only; its folder must exist.
+
+    Yields:
+        How many letters were dropped by each transaction.
+
+    Raises:
+        OperationError: the file exists already, or the disk refuses; letters not reported as dropped are still there.
+        psycopg.Error: the database is to blame; so it is then, too.
+    """
+    descriptor = _create(file)
+    try:
+        for start in range(0, len(ids), BATCH_LETTERS):
+            with connection.transaction():
+                letters = dead_letters.lock_letters(connection, ids[start : start + BATCH_LETTERS])
+                _append(descriptor, file, letters)
+                dead_letters.delete_letters(connection, [letter.id for letter in letters])
+                loading.add_ledger(connection, _fates(letters))
+            yield len(letters)
+    finally:
+        os.close(descriptor)
+
+
+def _fates(letters: Sequence[DeadLetter]) -> dict[tuple[str, str], Fate]:
+    fates: dict[tuple[str, str], Fate] = {}
+    for letter in letters:
+        if letter.in_ledger:
+            key = (letter.organization_id, letter.event_type)
+            fates[key] = fates.get(key, Fate()) + Fate(dead_lettered=-1, dropped=1)
+    return fates
+
+
+def _create(file: Path) -> int:
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except FileExistsError:
+        raise OperationError(f"{file} exists already; name another file") from None
+    except OSError as error:
+        raise OperationError(f"{file} cannot be made, nothing was dropped: {error.strerror}") from error
+    return descriptor
+
+
+def _append(descriptor: int, file: Path, letters: Sequence[DeadLetter]) -> None:
+    data = memoryview(b"".join(msgspec.json.encode(letter_record(letter)) + b"\n" for letter in letters))
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OperationError(
+            f"{file} cannot be written, and may end in half a line: {error.strerror}; letters that are not in it whole "
+            "are still in the database"
+        ) from error
