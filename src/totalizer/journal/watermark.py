@@ -129,7 +129,7 @@ class WatermarkView:
     def _open(self) -> bool:
         """Map the file if it is there in full length: a journal not yet recovered may have none."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return False
         try:

@@ -8,8 +8,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from totalizer import failpoint
 from totalizer.clock import Clock
 from totalizer.errors import JournalFailed
+from totalizer.failpoint import Failpoint
 from totalizer.journal.disk import Disk
 from totalizer.journal.format import (
     SEGMENT_HEADER_BYTES,
@@ -119,6 +121,8 @@ class Writer:
                 self.records += len(group.payloads)
                 self.bytes += group.size
                 self._publish(segment.number, segment.end, self._end.sequence + len(group.payloads))
+                if failpoint.ARMED:
+                    failpoint.hit(Failpoint.GROUP_PUBLISHED)
                 return None
         return JournalFailed(f"{self._folder}: the disk refused: {problem}")
 
@@ -126,6 +130,8 @@ class Writer:
         if error is None:
             self._pending.done(group)
             self._tell(group, None)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.GROUP_ANSWERED)
             return
         # Nothing may be accepted between the refusal and the answers, or nobody would answer it.
         refused = self._pending.refuse(str(error))
@@ -170,6 +176,8 @@ class Writer:
         room = self._quota_bytes - self._sealed_bytes
         size = max(SEGMENT_HEADER_BYTES + length, min(self._segment_bytes, room))
         self._segment = Segment.create(self._folder, header, size, self._disk)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.SEGMENT_BEGUN)
         self.segments += 1
         self._pending.spend(SEGMENT_HEADER_BYTES)
         self._publish(self._segment.number, self._segment.end, self._end.sequence)
@@ -190,6 +198,8 @@ class Writer:
         segment, self._segment = self._segment, None
         if segment is not None:
             left = segment.abandon()
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.SEGMENT_ENDED)
             self._sealed_bytes += left
             self._pending.spend(left - segment.end)
             self._publish(segment.number, segment.end, self._end.sequence, ended=1)
