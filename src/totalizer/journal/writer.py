@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -112,6 +113,7 @@ class Writer:
             try:
                 segment = self._segment_for(group.size)
                 segment.commit(encode_group(group.payloads, segment.marker, self._end.sequence))
+                self._publish(segment.number, segment.end, self._end.sequence + len(group.payloads))
             except OSError as error:
                 problem = error
                 self.failures += 1
@@ -120,7 +122,6 @@ class Writer:
                 self.syncs += 1
                 self.records += len(group.payloads)
                 self.bytes += group.size
-                self._publish(segment.number, segment.end, self._end.sequence + len(group.payloads))
                 if failpoint.ARMED:
                     failpoint.hit(Failpoint.GROUP_PUBLISHED)
                 return None
@@ -197,16 +198,22 @@ class Writer:
         """Never touch the present segment again; what lies behind its durable end counts for nothing."""
         segment, self._segment = self._segment, None
         if segment is not None:
+            if self._end.segment == segment.number:
+                segment.end = self._end.offset  # a group that was synced and could not be published is refused
             left = segment.abandon()
             if failpoint.ARMED:
                 failpoint.hit(Failpoint.SEGMENT_ENDED)
             self._sealed_bytes += left
             self._pending.spend(left - segment.end)
-            self._publish(segment.number, segment.end, self._end.sequence, ended=1)
+            self._end = DurableEnd(segment.number, segment.end, self._end.sequence, 1)
+            # The next segment's header says it as well, and readers see no further in any case.
+            with contextlib.suppress(OSError):
+                self._watermark.publish(self._end)
 
-    def _publish(self, number: int, offset: int, sequence: int, ended: int = 0) -> None:
-        self._end = DurableEnd(number, offset, sequence, ended)
-        self._watermark.publish(self._end)
+    def _publish(self, number: int, offset: int, sequence: int) -> None:
+        end = DurableEnd(number, offset, sequence, 0)
+        self._watermark.publish(end)
+        self._end = end
 
     def _nap_s(self) -> float:
         """Seconds the thread may sleep without missing something it has to look after; -1 for ever."""
