@@ -82,7 +82,7 @@ def _child(work: Callable[[], object], failpoints: str, log: Path) -> None:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        sys.stdout = sys.stderr = open(descriptor, "w", buffering=1)  # noqa: SIM115 - for the life of the process
+        sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 - for the process' life
         failpoint.arm(failpoints)
         result = work()
         code = result if isinstance(result, int) else 0

@@ -16,6 +16,7 @@ from crash.chances import Chances
 from crash.forked import Forked
 from crash.mounts import Mount, image, in_memory
 from crash.oracle import KEPT, Ledger, Verdict, judge, judge_journal, payload_of
+from crash.test_side_by_side import read_all
 from support import wait_until
 from totalizer.errors import JournalFailed
 from totalizer.journal import BEGINNING, Journal, JournalReader, recover_idle
@@ -126,9 +127,11 @@ def test_a_slow_disk_is_waited_for(ext4: Mount) -> None:
     ext4.cut_power()
     ext4.umount()
     ext4.mount()
+    tally.count("power loss")
+    assert recover_idle(folder)
     with JournalReader(folder) as reader:
-        found = reader.read(BEGINNING, records_max=99, bytes_max=1 << 20)
-    assert [record.payload for record in found] == [payload_of(f"{number}") for number in range(20)]
+        found = [record.payload for record in read_all(reader, BEGINNING)]
+    assert found == [payload_of(f"{number}") for number in range(20)]
 
 
 def test_a_file_system_that_turns_read_only_acknowledges_nothing_and_comes_back(ext4: Mount) -> None:
@@ -200,10 +203,7 @@ def test_without_inodes_no_segment_can_be_begun_until_there_are(tmp_path: Path) 
             (mount.path / "other-1").unlink()
             wait_until(accepted, "a new segment")
         with JournalReader(folder) as reader:
-            found, position = [], BEGINNING
-            while records := reader.read(position, records_max=99, bytes_max=1 << 20):
-                found += [record.payload for record in records]
-                position = records[-1].position_after
+            found = [record.payload for record in read_all(reader, BEGINNING)]
         assert found == acknowledged
 
 

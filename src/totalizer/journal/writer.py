@@ -170,6 +170,9 @@ class Writer:
     def _begin_segment(self, length: int) -> Segment:
         """Make the next segment. Its number is used up even if that fails."""
         self._number += 1
+        # A folder by the name of a segment, which somebody else has put there, is not written over.
+        while os.path.isdir(path := segment_path(self._folder, self._number)) or os.path.isdir(f"{path}.new"):
+            self._number += 1
         header = SegmentHeader(
             self._number, self._journal_id, new_marker(), self._end.sequence,
             self._end.segment, self._end.offset, self._clock.now_ns(),
