@@ -17,7 +17,8 @@ from totalizer.journal.writer import Writer
 from totalizer.load import loader as loader_module
 from totalizer.load.gather import Gathered
 from totalizer.load.gather import gather as real_gather
-from totalizer.load.loader import Loader, Source
+from totalizer.load.loader import Loader
+from totalizer.load.source import Source
 from totalizer.store import loading
 
 Mutation = Callable[[], Any]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
@@ -17,9 +17,10 @@ from totalizer import failpoint
 from totalizer.errors import JournalFailed, StoreUnavailable
 from totalizer.event import DAY
 from totalizer.failpoint import Failpoint
-from totalizer.journal import JournalReader, Position, Record, journals_in, recover_idle
+from totalizer.journal import JournalReader, journals_in, recover_idle
 from totalizer.load.gather import NO_ORGANIZATION, Gathered, gather, marks_of
 from totalizer.load.section import Partitions, SectionLoader
+from totalizer.load.source import Source
 from totalizer.store import loading
 from totalizer.store.connect import connect
 from totalizer.store.loading import Fate, Target
@@ -38,22 +39,7 @@ PIECE_BYTES_MAX = 16 << 20
 #: Pauses between attempts to reach the database.
 RETRY_PAUSE_S, RETRY_PAUSE_MAX_S = 0.2, 5.0
 
-
-@dataclass
-class Source:
-    """One journal being drained."""
-
-    folder: Path
-    reader: JournalReader
-    offset: loading.Offset
-    damage_reported: int = 0
-    #: Records that are read but not stored yet.
-    ahead: list[Record] = field(default_factory=list)
-
-    @property
-    def position(self) -> Position:
-        """How far it is loaded."""
-        return Position(self.offset.segment, self.offset.position)
+_Result = TypeVar("_Result")
 
 
 class Fenced(Exception):
@@ -166,16 +152,28 @@ class Loader:
         connection, _ = self._ready()
         for folder in self._folders():
             with self._others_go_on(folder):
-                recover_idle(folder)
+                self._retried(partial(recover_idle, folder))
                 if folder not in self._sources:
-                    reader = JournalReader(folder)
-                    if failpoint.ARMED:
-                        failpoint.hit(Failpoint.JOURNAL_FOUND)
-                    source = Source(folder, reader, loading.take_over(connection, reader.id))
-                    self._sources[folder] = source
-                    if failpoint.ARMED:
-                        failpoint.hit(Failpoint.JOURNAL_TAKEN_OVER)
-                    reader.discard(source.position)
+                    self._begin(connection, folder)
+
+    def _begin(self, connection: Connection[Any], folder: Path) -> None:
+        reader = JournalReader(folder)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.JOURNAL_FOUND)
+        source = Source(folder, reader, loading.take_over(connection, reader.id))
+        self._sources[folder] = source
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.JOURNAL_TAKEN_OVER)
+        self._retried(lambda: reader.discard(source.position))
+
+    def _retried(self, work: Callable[[], _Result]) -> _Result:
+        """Once more after a refusal: the first may be for want of the descriptors that other journals' readers hold."""
+        try:
+            return work()
+        except JournalFailed:
+            for source in self._sources.values():
+                source.reader.close()
+            return work()
 
     def _folders(self) -> list[Path]:
         """Folders with journals; one that cannot be listed is reported once, and looked at again the next time."""
@@ -191,8 +189,8 @@ class Loader:
         rows = 0
         with self._others_go_on(source.folder):
             if not source.ahead:
-                source.ahead = source.reader.read(
-                    source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX
+                source.ahead = self._retried(
+                    lambda: source.reader.read(source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX)
                 )
                 self._report_damage(source)
                 if failpoint.ARMED:
@@ -211,9 +209,6 @@ class Loader:
             if self._refusals.get(folder) != str(error):
                 logger().error("this journal cannot be read; trying again", journal=str(folder), reason=str(error))
             self._refusals[folder] = str(error)
-            # It may have failed for want of descriptors: the others open again what they need.
-            for source in self._sources.values():
-                source.reader.close()
         else:
             self._refusals.pop(folder, None)
             return
