@@ -74,7 +74,7 @@ def test_wrong_journals_lose_by_a_power_loss(mutant: str, tmp_path: Path, chance
     assert verdict.altered or verdict.invented if mutant == "no_checksum" else verdict.lost, verdict
 
 
-@pytest.mark.parametrize("mutant", ["acknowledge_before_sync", "acknowledge_refused"])
+@pytest.mark.parametrize("mutant", named_for("test_wrong_journals_differ_from_the_other_one"))
 def test_wrong_journals_differ_from_the_other_one(mutant: str, chances: Chances) -> None:
     """Whatever hypothesis makes of it: a difference, or one that comes and goes with the threads."""
     with applied(mutant), pytest.raises((AssertionError, Flaky)):
