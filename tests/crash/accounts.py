@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,15 +31,32 @@ def judge_database(connection: Connection[Any], organization_id: str, known: Kno
         known: the ledger.
         lines: how many lines were journalled, if no others can be: each of them must have exactly one fate.
     """
+    dead = _dead_letters(connection, organization_id)
     rows = connection.execute(
         "SELECT context->>'of', user_id::text, command_name, execution_time_ms, status, error_message, context "
         "FROM events.command_executions WHERE organization_id = %s",
         [organization_id],
     ).fetchall()
     found = [(str(row[0]), (*row[1:-1], json.dumps(row[-1], sort_keys=True))) for row in rows]
+    # What no table can hold is kept aside, whole: that is its one fate.
+    found += [(name, row_of(name)) for name in dead.keys() & set(known.sent)]
     verdict = judge(known, found, row_of)
-    books = tuple(_books(connection, organization_id, lines))
+    times = Counter(known.sent)
+    wrong = {name: count for name, count in dead.items() if count != times[name]}
+    graves = tuple(f"{name} was sent {times[name]} times, {count} are dead" for name, count in wrong.items())
+    books = (*graves, *_books(connection, organization_id, lines))
     return Verdict(verdict.lost, verdict.doubled, verdict.altered, verdict.invented, books)
+
+
+_NAME = re.compile(rb'"of":\s*"([^"\\]+)')
+
+
+def _dead_letters(connection: Connection[Any], organization_id: str) -> Counter[str]:
+    """How often each event is kept as a dead letter."""
+    rows = connection.execute(
+        "SELECT line FROM totalizer.dead_letters WHERE organization_id = %s", [organization_id]
+    ).fetchall()
+    return Counter(found[1].decode() if (found := _NAME.search(bytes(row[0]))) else "?" for row in rows)
 
 
 def _books(connection: Connection[Any], organization_id: str, lines: int | None) -> Iterable[str]:

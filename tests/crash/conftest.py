@@ -1,7 +1,8 @@
 """How many faults to try, and from which seed.
 
-`script/test crash` tries a choice of them; `--long` every one of each sweep, and `--faults N` random ones of each kind
-besides. A failure names its seed: `CRASH_SEED=… script/test crash -k …` has the same chances again.
+`script/test crash` tries a choice of them; `--long` every one of each sweep, and `--faults N` that many random ones of
+all kinds together (`chances.py` has the shares), besides those of the sweeps. A failure names its seed:
+`CRASH_SEED=… script/test crash -k …` has the same chances again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from crash import tally
 from crash.chances import Chances
 from crash.pipeline import Pipeline
 from support import Cluster, Database
@@ -21,8 +23,8 @@ from totalizer.ops.embedded import EmbeddedPostgres
 
 SECRET = "a secret for tests"
 SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
-#: Random faults of each kind: in the normal run, and with `--long`.
-FAULTS, FAULTS_LONG = 120, 5000
+#: Random faults of all kinds together: in the normal run, and with `--long`.
+FAULTS, FAULTS_LONG = 500, 12_000
 #: In the normal run, one in so many of the moments of a slow sweep.
 STRIDE = 8
 
@@ -30,7 +32,7 @@ STRIDE = 8
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("crash")
     group.addoption("--long", action="store_true", help="try every moment of each sweep, and thousands of faults")
-    group.addoption("--faults", type=int, default=None, metavar="N", help="random faults of each kind")
+    group.addoption("--faults", type=int, default=None, metavar="N", help="random faults, of all kinds together")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,6 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.path.parent == Path(__file__).parent:
                 item.add_marker(pytest.mark.timeout(0))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What this run really did."""
+    if (line := tally.line()) is not None:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

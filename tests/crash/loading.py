@@ -7,11 +7,10 @@ With a fourth argument it goes on loading, as the service does, until it is ende
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from threading import Event
 
+from totalizer.app import until_stopped
 from totalizer.load import Loader
 
 
@@ -19,9 +18,7 @@ def main(arguments: list[str]) -> None:
     """Load once, or until SIGTERM."""
     loader = Loader(arguments[0], Path(arguments[1]), rows_max=int(arguments[2]))
     if len(arguments) > 3:
-        stop = Event()
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        loader.run(stop)
+        until_stopped(loader.run)
     else:
         loader.drain()
         loader.close()

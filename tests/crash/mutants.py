@@ -7,13 +7,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from totalizer.journal import segment_view
+from totalizer.journal import JournalReader, segment_view
+from totalizer.journal import recovery as recovery_module
 from totalizer.journal.disk import Disk
+from totalizer.journal.format import segment_numbers
+from totalizer.journal.reader import Limit
 from totalizer.journal.segment import Segment
+from totalizer.journal.writer import Writer
 from totalizer.load import loader as loader_module
 from totalizer.load.gather import Gathered
 from totalizer.load.gather import gather as real_gather
-from totalizer.load.loader import Loader, Source
+from totalizer.load.loader import Loader
+from totalizer.load.source import Source
 from totalizer.store import loading
 
 Mutation = Callable[[], Any]
@@ -82,6 +87,47 @@ def no_folder_sync() -> Any:
         if "sync_folder" in vars(kind):
             stack.enter_context(patched(kind, "sync_folder", sync_folder))
     return stack
+
+
+def acknowledge_refused() -> Any:
+    """A group that the disk refused for good is answered as if it had been taken."""
+    real = Writer._commit
+
+    def commit(self: Writer, group: Any) -> None:
+        real(self, group)
+
+    return patched(Writer, "_commit", commit)
+
+
+def reading_past_the_watermark() -> Any:
+    """Readers take what is in the present segment for durable, whatever the watermark says."""
+    real = JournalReader._limit
+
+    def limit(self: JournalReader, view: Any, end: Any) -> Any:
+        true = real(self, view, end)
+        return true if true.sealed else Limit(view.size, None, False)
+
+    return patched(JournalReader, "_limit", limit)
+
+
+def recovery_without_sync() -> Any:
+    """Recovery takes over what a dead writer left, and neither cuts it nor sees to it that it is on the disk."""
+    return patched(recovery_module, "_cut", lambda *_: None)
+
+
+def numbers_used_again() -> Any:
+    """A new writer counts on from the segments that it finds, not from the highest there ever was."""
+    real = Writer.__init__
+
+    def init(self: Writer, folder: Path, journal_id: bytes, end: Any, floor: int, *rest: Any, **options: Any) -> None:
+        real(self, folder, journal_id, end, max(segment_numbers(folder), default=0), *rest, **options)
+
+    return patched(Writer, "__init__", init)
+
+
+def discarding_what_is_not_read() -> Any:
+    """A reader discards the segment it is in, whether or not it has read all of it."""
+    return patched(JournalReader, "_ends_by", lambda *_: True)
 
 
 def no_fence() -> Any:
@@ -178,8 +224,9 @@ def no_key_table() -> Any:
 MUTANTS: dict[str, Mutation] = {
     mutation.__name__: mutation
     for mutation in (
-        acknowledge_before_sync, sync_again_after_failure, no_checksum, no_folder_sync, no_fence, offset_before_insert,
-        offset_after_insert, discard_before_commit, marks_after_commit, no_key_table,
+        acknowledge_before_sync, sync_again_after_failure, acknowledge_refused, reading_past_the_watermark,
+        recovery_without_sync, numbers_used_again, discarding_what_is_not_read, no_checksum, no_folder_sync, no_fence,
+        offset_before_insert, offset_after_insert, discard_before_commit, marks_after_commit, no_key_table,
     )
 }  # fmt: skip
 

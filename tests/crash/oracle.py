@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crash import tally
 from totalizer.journal import BEGINNING, JournalReader, Position
 
 USER = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
@@ -134,12 +135,14 @@ def judge(known: Known, found: Iterable[tuple[str, Any]], contents_of: Callable[
     found = list(found)
     times = Counter(name for name, _ in found)
     sent = set(known.sent)
-    return Verdict(
+    verdict = Verdict(
         lost=tuple(sorted(set(known.acknowledged) - times.keys())),
         doubled=tuple(sorted(name for name, count in times.items() if count > 1)),
         altered=tuple(sorted(name for name, contents in found if name in sent and contents != contents_of(name))),
         invented=tuple(sorted(times.keys() - sent)),
     )
+    tally.found(len(verdict.lost), len(verdict.doubled))
+    return verdict
 
 
 def judge_journal(folder: Path, known: Known) -> Verdict:

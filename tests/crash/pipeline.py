@@ -43,6 +43,7 @@ class Pipeline:
 
     Attributes:
         lines: how many lines were journalled.
+        journalled: these lines, as `acknowledge` saw them.
     """
 
     def __init__(self, database: Database, folder: Path, catalog: Catalog) -> None:
@@ -54,6 +55,7 @@ class Pipeline:
         self.journal = self.open_journal()
         self.name = f"organisation {next(_numbers)}"
         self.lines = 0
+        self.journalled: list[bytes] = []
         with psycopg.connect(database.url, autocommit=True) as connection:
             self.organization_id = create_organization(connection, self.name, "UTC")
 
@@ -82,6 +84,7 @@ class Pipeline:
         self.journal.append_and_wait(admission.payload)
         self.ledger.acknowledged(*names)
         self.lines += len(names)
+        self.journalled += admission.payload.split(b"\n", 1)[1].splitlines(keepends=True)
         return admission.payload
 
     def some(self, prefix: str = "", *, batches: int = 4, size: int = 3) -> None:
@@ -109,6 +112,23 @@ class Pipeline:
             raise AssertionError(f"loading failed {TRIES_MAX} times")
         finally:
             mine.close()
+
+    def refuse_bad_rows(self) -> None:
+        """From now on the table refuses events whose name has `bad` in it, as a column too narrow would."""
+        with self.database_as(None) as administrator:
+            administrator.execute(
+                "ALTER TABLE events.command_executions DROP CONSTRAINT IF EXISTS not_bad, "
+                "ADD CONSTRAINT not_bad CHECK (context->>'of' NOT LIKE '%bad%')"
+            )
+
+    def dead_letters(self) -> list[tuple[bytes, str, str]]:
+        """Lines kept aside, with SQLSTATE and reason."""
+        with self.database_as(Role.REFRESHER) as connection:
+            rows = connection.execute(
+                "SELECT line, sqlstate, reason FROM totalizer.dead_letters WHERE organization_id = %s ORDER BY line",
+                [self.organization_id],
+            ).fetchall()
+        return [(bytes(line), sqlstate, reason) for line, sqlstate, reason in rows]
 
     def known(self) -> Known:
         """What the ledger says."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from crash import tally
 from crash.chances import Chances
 from crash.oracle import KEPT
 from crash.pipeline import ROWS_MAX, Pipeline
@@ -92,10 +93,11 @@ def test_the_same_id_with_other_contents_keeps_the_first(pipeline: Pipeline, loa
 def test_a_client_that_hears_no_answer_sends_again(pipeline: Pipeline, chances: Chances) -> None:
     """The reply is lost after the record is durable, or the request before: the client cannot tell, and retries."""
     chance = chances.of("client")
-    for number in range(chances.faults // 4):
+    for number in range(chances.share("client")):
         names = [f"{number}-{each}" for each in range(chance.randrange(1, 6))]
         while True:
             outcome = chance.choice(["answered", "reply lost", "request lost"])
+            tally.count("resend", outcome != "answered")
             if outcome != "request lost":
                 pipeline.acknowledge(names)
             if outcome == "answered":
@@ -138,7 +140,7 @@ def proxy(database: Database) -> Iterator[Proxy]:
 
 def test_resends_under_faults(pipelines: Callable[[], Pipeline], proxy: Proxy, chances: Chances) -> None:
     """Duplicates and conflicts in the very transactions that break, so that they are met again in the next try."""
-    for number in range(max(chances.faults // 8, 1)):
+    for number in range(chances.share("resends")):
         chance = chances.of("resends", number)
         pipeline = pipelines()
         for _ in range(6):
@@ -148,6 +150,7 @@ def test_resends_under_faults(pipelines: Callable[[], Pipeline], proxy: Proxy, c
         moment = chance.randrange(160)
         proxy.arm(moment, lose_reply=chance.random() < 0.5)
         pipeline.load(pipeline.loader(proxy.dsn))
+        tally.count("connection broken", proxy.fired)
         proxy.disarm()
         assert pipeline.verdict() == KEPT, f"seed {chances.seed}, fault {number}, message {moment}"
         assert pipeline.fates()[2:] == (0, 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crash import tally
 from crash.chances import Chances
 from crash.oracle import KEPT, Known, Ledger, Verdict, judge, judge_journal, payload_of
 from crash.traced import (
@@ -93,6 +94,7 @@ def test_killed_at_each_call(tmp_path: Path, call: str, chances: Chances) -> Non
             assert acknowledged == COUNT
             break
         kills += 1
+        tally.count("kill")
     assert kills > 0, f"{call} was never met"
 
 
@@ -107,6 +109,7 @@ def test_killed_again_at_each_call_of_the_recovery(tmp_path: Path, call: str, ch
         done = trial.run(f"{call_set(call)}:signal=KILL:when={nth}", name="second")
         assert done.killed or done.code == 0, done.output
         assert trial.judged() == KEPT, f"{call} {nth}"
+        tally.count("kill", done.killed)
         if not done.killed:
             return
 
@@ -125,6 +128,7 @@ def test_refused_at_each_call(tmp_path: Path, call: str, chances: Chances) -> No
         if not done.injected:
             break
         errors += 1
+        tally.count("refused call", done.injected)
     assert errors > 0, f"{call} was never met"
 
 
@@ -133,6 +137,7 @@ def test_a_disk_that_stays_broken_acknowledges_nothing_more(tmp_path: Path) -> N
     done = trial.run(f"{call_set('fdatasync')}:error=EIO:when=7+")
     assert done.code in (0, COULD_NOT)
     assert done.injected > 1
+    tally.count("refused call", done.injected)
     assert 0 < len(trial.known().acknowledged) < COUNT
     assert unsynced_acknowledgements(done.log) == []
     assert trial.judged() == KEPT

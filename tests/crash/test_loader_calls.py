@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crash import tally
 from crash.chances import Chances
 from crash.oracle import KEPT
 from crash.pipeline import ROWS_MAX, Pipeline
@@ -38,6 +39,7 @@ def test_killed_at_each_call_on_the_socket(
         if not done.killed:
             break
         kills += 1
+        tally.count("kill")
     assert kills > 3, f"{call} was met {kills} times only"
 
 
@@ -65,4 +67,5 @@ def test_killed_while_putting_in_order_and_discarding(
         if not done.killed:
             break
         kills += 1
+        tally.count("kill")
     assert kills > 0 or call == "ftruncate"

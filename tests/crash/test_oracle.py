@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crash import tally
 from crash.oracle import KEPT, Known, Ledger, Verdict, event_of, judge, payload_of
 from crash.pipeline import Pipeline
 from totalizer.journal import Position
+
+
+@pytest.fixture(autouse=True)
+def _deliberate() -> Iterator[None]:
+    """What is lost here is lost on purpose."""
+    with tally.deliberate():
+        yield
+
 
 KNOWN = Known(sent=["a", "b", "c"], acknowledged=["a", "b"])
 A, B, C = (("a", payload_of("a")), ("b", payload_of("b")), ("c", payload_of("c")))

@@ -11,6 +11,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from crash import tally
 from crash.chances import Chances
 from crash.oracle import KEPT, Known, Verdict, judge_journal, payload_of
 from crash.volatile import VolatileDisk, restore
@@ -42,6 +43,7 @@ class Machine:
             assert disk.image is not None, "refused without a loss"
         image = disk.image if disk.image is not None else disk.lose_power()
         self.losses += 1
+        tally.count("power loss")
         shutil.rmtree(self.folder)
         self.folder = self._place / str(self.losses)
         restore(image, self.folder)
@@ -85,7 +87,7 @@ class Machine:
 
 def first_broken(place: Path, chances: Chances) -> tuple[str, Verdict] | None:
     """Lose power as often as is to be tried; the first loss that broke the promise, None if none did."""
-    for number in range(chances.faults // GENERATIONS + 1):
+    for number in range(-(-chances.share("power") // GENERATIONS)):
         chance = chances.of("power", number)
         machine = Machine(place, chance)
         for _ in range(GENERATIONS):

@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crash import tally
 from totalizer.journal.disk import Disk
 
 SECTOR_BYTES = 512
@@ -23,20 +24,28 @@ _STATES_KEPT = 12
 
 @dataclass
 class _File:
-    """Bytes known to be on the disk, and changes that may be: (offset, data), or (size, None)."""
+    """Bytes known to be on the disk, and changes that may be: (offset, data), or (size, None).
+
+    `doomed` are changes whose sync has failed: the system takes them for written, and a later sync is not about them.
+    """
 
     durable: bytearray
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
+    doomed: list[tuple[int, bytes | None]] = field(default_factory=list)
 
     def sync(self) -> None:
         for change in self.pending:
             _apply(self.durable, *change)
         self.pending.clear()
 
+    def fail_sync(self) -> None:
+        self.doomed += self.pending
+        self.pending.clear()
+
     def after_loss(self, chance: random.Random) -> bytes:
         content = bytearray(self.durable)
         kept = chance.choice((0.0, 0.5, 0.9, 1.0))
-        for offset, data in self.pending:
+        for offset, data in [*self.doomed, *self.pending]:
             if data is None:
                 if chance.random() < kept:
                     _apply(content, offset, None)
@@ -70,6 +79,8 @@ class VolatileDisk(Disk):
 
     Attributes:
         image: file content by path below `folder` as the loss left it; None before.
+        refuse_in: changes and syncs that are still done before some are refused; None for no refusal.
+        refusals: how many are refused then.
     """
 
     def __init__(self, folder: Path, chance: random.Random, calls_until_loss: int | None) -> None:
@@ -83,6 +94,13 @@ class VolatileDisk(Disk):
         self._renamings: list[tuple[Path, _File | None, Path | None]] = []
         self._mapped: list[bytes] = []
         self.image: dict[str, bytes] | None = None
+        self.refuse_in: int | None = None
+        self.refusals = 1
+
+    def fail_after(self, calls: int) -> None:
+        """Let the power fail after so many more calls."""
+        with self._lock:
+            self._left = calls
 
     def _count(self) -> None:
         """Every call that changes something or syncs: the power may fail before it."""
@@ -92,6 +110,29 @@ class VolatileDisk(Disk):
                 self.lose_power()
         if self.image is not None:
             raise OSError(errno.EIO, "the power has failed")
+        if self.refuse_in is not None:
+            self.refuse_in -= 1
+            if self.refuse_in < 0:
+                self.refuse_in = None if self.refuse_in <= -self.refusals else self.refuse_in
+                tally.count("refused call")
+                raise OSError(errno.EIO, "refused")
+
+    def kill(self) -> dict[str, bytes]:
+        """End the process between two calls: the system keeps all that it was told, and every later call is refused."""
+        with self._lock:
+            paths = [path for path in self._folder.rglob("*") if path.is_file()]
+            self.image = {str(path.relative_to(self._folder)): path.read_bytes() for path in paths}
+            return self.image
+
+    def after_kill(self) -> VolatileDisk:
+        """The same disk for the next process: what was not synced can still be lost with the power."""
+        with self._lock:
+            (self._folder / MAPPED_NAME).write_bytes((self.image or {}).get(MAPPED_NAME, b""))
+            disk = VolatileDisk(self._folder, self._chance, None)
+            known = {path: self._names.get(path, file) for path, file in disk._names.items()}
+            disk._names, disk._durable_names, disk._mapped = known, self._durable_names, self._mapped
+            disk._renamings = self._renamings
+            return disk
 
     def lose_power(self) -> dict[str, bytes]:
         """Keep what is on the disk now, as chance has it."""
@@ -155,7 +196,12 @@ class VolatileDisk(Disk):
 
     def fsync(self, descriptor: int) -> None:
         with self._lock:
-            self._count()
+            try:
+                self._count()
+            except OSError:
+                if self.image is None:  # a sync that failed, and not one that was never made
+                    self._open[descriptor].fail_sync()
+                raise
             self._remember_mapped()
             self._open[descriptor].sync()
 

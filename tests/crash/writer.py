@@ -18,6 +18,7 @@ from pathlib import Path
 from crash.oracle import Ledger, payload_of
 from totalizer.errors import JournalError, JournalFailed
 from totalizer.journal import Journal, JournalReader
+from totalizer.journal.disk import DISK, Disk
 
 SEGMENT_BYTES, QUOTA_BYTES = 24 << 10, 4 << 20
 #: Records that wait for their answers together: one to three.
@@ -30,13 +31,13 @@ COULD_NOT = 3
 class Sender:
     """Hands records over and hears the answers."""
 
-    def __init__(self, folder: Path, ledger: Ledger) -> None:
+    def __init__(self, folder: Path, ledger: Ledger, disk: Disk = DISK) -> None:
         self._ledger = ledger
         self._waiting: set[str] = set()
         self._refused: list[str] = []
         self._changed = threading.Condition()
         self.journal = Journal.open(
-            folder, segment_bytes=SEGMENT_BYTES, quota_bytes=QUOTA_BYTES, on_commit=self._on_commit
+            folder, segment_bytes=SEGMENT_BYTES, quota_bytes=QUOTA_BYTES, on_commit=self._on_commit, disk=disk
         )
 
     def _on_commit(self, tokens: list[object], error: JournalFailed | None) -> None:
@@ -76,9 +77,9 @@ class Sender:
             return list(self._refused)
 
 
-def read_and_discard(folder: Path, ledger: Ledger) -> None:
+def read_and_discard(folder: Path, ledger: Ledger, disk: Disk = DISK) -> None:
     """Deal with all that is durable, note it, and only then discard it."""
-    with JournalReader(folder) as reader:
+    with JournalReader(folder, disk=disk) as reader:
         position = ledger.known().position
         while records := reader.read(position, records_max=100, bytes_max=1 << 20):
             position = records[-1].position_after
@@ -87,10 +88,10 @@ def read_and_discard(folder: Path, ledger: Ledger) -> None:
         reader.discard(position)
 
 
-def main(folder: Path, ledger: Ledger, run: str, count: int) -> int:
+def main(folder: Path, ledger: Ledger, run: str, count: int, *, disk: Disk = DISK) -> int:
     """Append `count` records; the exit code."""
     try:
-        sender = Sender(folder, ledger)
+        sender = Sender(folder, ledger, disk)
         names = [f"{run}-{number}" for number in range(count)]
         turn, halfway = 0, count // 2
         while names:
@@ -99,7 +100,7 @@ def main(folder: Path, ledger: Ledger, run: str, count: int) -> int:
             names, turn = names[size:], turn + 1
             if len(names) <= halfway:
                 halfway = -1
-                read_and_discard(folder, ledger)
+                read_and_discard(folder, ledger, disk)
         sender.journal.close()
     except JournalError as error:
         sys.stderr.write(f"{error}\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -24,8 +25,8 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
 
     def open(self, path: Path, *, writable: bool = False) -> int:
-        """Descriptor of a file that exists and is no symbolic link."""
-        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NOFOLLOW)
+        """Descriptor of a file that exists and is no symbolic link. Does not wait for the other end of a pipe."""
+        return os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def pwrite(self, descriptor: int, data: bytes | memoryview, offset: int) -> int:
         """Write some of `data` at `offset`; returns how many bytes, which may be fewer than asked."""
@@ -113,6 +114,16 @@ class Disk:
             self.close(descriptor)
         self.rename(draft, path)
         self.sync_folder(path.parent)
+
+
+def read_file(path: Path) -> bytes:
+    """All of a small file. OSError if it is a symbolic link, or no file; never waits for the other end of a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        # A pipe that nobody writes into reads as empty: say what it is instead.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read()
 
 
 def _full_sync(descriptor: int) -> None:

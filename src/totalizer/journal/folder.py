@@ -13,7 +13,7 @@ from pathlib import Path
 
 from totalizer.clock import Clock
 from totalizer.errors import JournalBusy, JournalFailed
-from totalizer.journal.disk import Disk
+from totalizer.journal.disk import Disk, read_file
 
 IDENTITY_NAME = "journal.json"
 LOCK_NAME = "lock"
@@ -43,12 +43,14 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder that others could have put there.
 
     Raises:
-        JournalFailed: it does not exist, is a symbolic link or no folder, or belongs to another user.
+        JournalFailed: it does not exist, is a symbolic link or no folder, belongs to another user, or the disk refuses.
     """
     try:
         status = os.lstat(folder)
     except FileNotFoundError:
         raise JournalFailed(f"{folder} does not exist") from None
+    except OSError as error:
+        raise JournalFailed(f"{folder} cannot be looked at: {error}") from error
     if stat.S_ISLNK(status.st_mode):
         raise JournalFailed(f"{folder} is a symbolic link; name the folder it points to")
     if not stat.S_ISDIR(status.st_mode):
@@ -87,7 +89,7 @@ def load_identity(folder: Path) -> Identity | None:
         ValueError: the file is damaged.
     """
     try:
-        data = (folder / IDENTITY_NAME).read_bytes()
+        data = read_file(folder / IDENTITY_NAME)
     except FileNotFoundError:
         return None
     kept = json.loads(data)

@@ -134,5 +134,10 @@ def segment_path(folder: Path, number: int) -> Path:
 
 
 def segment_numbers(folder: Path) -> list[int]:
-    """Numbers of the segment files in `folder`, ascending. Whether they are good is not looked at."""
-    return sorted(int(name[:16], 16) for name in os.listdir(folder) if _SEGMENT_NAME(name))
+    """Numbers of the segment files in `folder`, ascending. Whether they are good is not looked at.
+
+    A folder, link, pipe or socket by such a name is no segment: nobody here makes one, and opening it can hang.
+    """
+    with os.scandir(folder) as entries:
+        names = [each.name for each in entries if _SEGMENT_NAME(each.name) and each.is_file(follow_symlinks=False)]
+    return sorted(int(name[:16], 16) for name in names)

@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from totalizer.journal.disk import Disk
+from totalizer import failpoint
+from totalizer.failpoint import Failpoint
+from totalizer.journal.disk import Disk, read_file
 
 QUARANTINE_NAME = "quarantine"
 
@@ -63,6 +65,8 @@ def move_segment(folder: Path, path: Path, damage: Damage, disk: Disk) -> Damage
         name, count = f"{path.name}.{count}", count + 1
     kept = replace(damage, kept=name)
     _write_note(folder, name, kept, disk)
+    if failpoint.ARMED:
+        failpoint.hit(Failpoint.RECOVERY_NOTED)
     disk.rename(path, folder / QUARANTINE_NAME / name)
     disk.sync_folder(folder / QUARANTINE_NAME)
     disk.sync_folder(folder)
@@ -89,6 +93,6 @@ def _write_note(folder: Path, name: str, damage: Damage, disk: Disk) -> None:
 def _note(path: Path) -> Damage | None:
     """A note read back; None if there is none or it is itself damaged, and then it is written anew."""
     try:
-        return Damage(**json.loads(path.read_bytes()))
+        return Damage(**json.loads(read_file(path)))
     except (FileNotFoundError, ValueError, TypeError):
         return None

@@ -6,7 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from totalizer import failpoint
 from totalizer.errors import JournalFailed
+from totalizer.failpoint import Failpoint
 from totalizer.journal.disk import DISK, Disk
 from totalizer.journal.folder import check_folder, load_identity
 from totalizer.journal.format import SEGMENT_HEADER_BYTES, SegmentHeader, segment_numbers, segment_path
@@ -128,10 +130,14 @@ class JournalReader:
                 except FileNotFoundError:
                     continue  # another reader was faster
                 freed, count = freed + size, count + 1
+                if failpoint.ARMED:
+                    failpoint.hit(Failpoint.SEGMENT_DISCARDED)
                 if self._view is not None and self._view.number == number:
                     self._leave_view()
             if count:
                 self._disk.sync_folder(self.folder)
+                if failpoint.ARMED:
+                    failpoint.hit(Failpoint.DISCARD_SYNCED)
         except OSError as error:
             raise JournalFailed(f"{self.folder}: segments cannot be discarded: {error}") from error
         return freed

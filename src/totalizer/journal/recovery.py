@@ -13,7 +13,9 @@ import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from totalizer.journal.disk import Disk
+from totalizer import failpoint
+from totalizer.failpoint import Failpoint
+from totalizer.journal.disk import Disk, read_file
 from totalizer.journal.folder import IDENTITY_NAME, Identity, load_identity, store_identity
 from totalizer.journal.format import (
     NO_SEGMENT,
@@ -56,31 +58,46 @@ def recover(folder: Path, disk: Disk) -> Recovery:
         JournalFailed: the folder was written by a later version.
     """
     _remove_drafts(folder, disk)
+    if failpoint.ARMED:
+        failpoint.hit(Failpoint.RECOVERY_CLEARED)
     numbers = segment_numbers(folder)
     stored, identity = _identity(folder, numbers, disk)
     identity = replace(identity, floor=max([identity.floor, *numbers]))
     recovery = Recovery(identity, DurableEnd(NO_SEGMENT, 0, identity.sequence, 1))
     headers = _own_headers(folder, numbers, recovery, disk)
     _note_missing(folder, headers, recovery, disk)
+    if failpoint.ARMED:
+        failpoint.hit(Failpoint.RECOVERY_SORTED)
     watermark = Watermark(folder, identity.id_bytes, disk)
     try:
         mark = watermark.read()
+        if mark is not None:
+            # The segment it names may have been deleted by others; a reader's position may be behind it all the same.
+            identity = replace(identity, floor=max(identity.floor, mark.segment))
+            recovery.identity = identity
         _end_newest(folder, headers, mark, recovery, disk)
         recovery.identity = replace(identity, sequence=recovery.end.sequence)
         if stored != recovery.identity and (stored is None or recovery.end.segment < identity.floor):
             # The files no longer tell the highest number or the sequence, or soon will not: say it here
             # first.
             store_identity(folder, recovery.identity, disk)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.RECOVERY_IDENTIFIED)
         _remove_empty(folder, headers, recovery, disk)
         if mark != recovery.end:
             watermark.reset(recovery.end)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.RECOVERY_PUBLISHED)
     finally:
         watermark.close()
     return recovery
 
 
 def _remove_drafts(folder: Path, disk: Disk) -> None:
-    for name in os.listdir(folder):
+    with os.scandir(folder) as entries:
+        # A folder by such a name is nobody's draft; the number it stands in the way of is used up, no more.
+        names = [each.name for each in entries if not each.is_dir(follow_symlinks=False)]
+    for name in names:
         if name.endswith(".new"):
             disk.unlink(folder / name)
 
@@ -91,7 +108,7 @@ def _identity(folder: Path, numbers: list[int], disk: Disk) -> tuple[Identity | 
         stored = load_identity(folder)
     except ValueError as error:
         damage = Damage(NO_SEGMENT, 0, 0, 0, f"{IDENTITY_NAME} cannot be read: {error}")
-        keep(folder, damage, (folder / IDENTITY_NAME).read_bytes(), disk)
+        keep(folder, damage, read_file(folder / IDENTITY_NAME), disk)
         stored = None
     if stored is not None:
         return stored, stored
@@ -144,6 +161,8 @@ def _end_newest(
             recovery.end = mark
         else:
             recovery.end = _scanned_end(folder, number, mark, recovery, disk)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.RECOVERY_SCANNED)
         _cut(folder, recovery.end, mark, disk)
     # Records known to have been there are not numbered again, even if they cannot be found.
     recovery.end = recovery.end._replace(sequence=max(sequence, recovery.end.sequence))
@@ -218,7 +237,11 @@ def _cut(folder: Path, end: DurableEnd, mark: DurableEnd | None, disk: Disk) -> 
     try:
         if os.fstat(descriptor).st_size > end.offset:
             disk.truncate(descriptor, end.offset)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.RECOVERY_CUT)
         disk.fsync(descriptor)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.RECOVERY_SYNCED)
     finally:
         disk.close(descriptor)
     disk.sync_folder(folder)
@@ -240,4 +263,6 @@ def _remove_empty(folder: Path, headers: dict[int, SegmentHeader], recovery: Rec
     else:
         recovery.end = DurableEnd(NO_SEGMENT, 0, end.sequence, 1)
     disk.unlink(segment_path(folder, end.segment))
+    if failpoint.ARMED:
+        failpoint.hit(Failpoint.RECOVERY_EMPTIED)
     disk.sync_folder(folder)

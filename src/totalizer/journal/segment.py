@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from totalizer import failpoint
+from totalizer.failpoint import Failpoint
 from totalizer.journal.disk import Disk
 from totalizer.journal.format import SEGMENT_HEADER_BYTES, SegmentHeader, segment_path
 
@@ -32,9 +34,15 @@ class Segment:
         descriptor = disk.create(draft)
         try:
             disk.reserve(descriptor, size)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.SEGMENT_RESERVED)
             disk.write_all(descriptor, header.pack(), 0)
             disk.fsync(descriptor)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.SEGMENT_DRAFTED)
             disk.rename(draft, path)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.SEGMENT_RENAMED)
             disk.sync_folder(folder)
         except BaseException:
             disk.close(descriptor)
@@ -53,15 +61,23 @@ class Segment:
     def commit(self, data: bytes) -> None:
         """Write a group at the end and return when it would survive a power loss. After an OSError, `abandon`."""
         self._disk.write_all(self._descriptor, data, self.end)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.GROUP_WRITTEN)
         self._disk.fdatasync(self._descriptor)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.GROUP_SYNCED)
         self.end += len(data)
 
     def seal(self) -> None:
         """Give back what was reserved and not used, and close. OSError if refused; then `abandon`."""
         self._disk.truncate(self._descriptor, self.end)
         self.size = self.end
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.SEGMENT_CUT)
         self._disk.fsync(self._descriptor)
         self.forget()
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.SEGMENT_SEALED)
 
     def abandon(self) -> int:
         """Close after an error, without another sync: the system may have dropped what it could not write.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,27 @@ from totalizer.journal.recovery import recover
 CLAIM_MAX = 1024
 
 
-def journals_in(root: Path) -> list[Path]:
+def journals_in(root: Path, on_refusal: Callable[[Path, OSError], None] | None = None) -> list[Path]:
     """Every folder below `root` that holds a journal, or `root` itself; sorted, [] if there is none.
 
     A journal whose `journal.json` is gone counts by its segments: `recover_idle` makes it readable again.
     Symbolic links are not followed.
 
+    Args:
+        root: need not exist.
+        on_refusal: called for each folder that cannot be listed; without it, the first one raises.
+
     Raises:
-        JournalFailed: a folder cannot be listed.
+        JournalFailed: a folder cannot be listed, and there is no `on_refusal`.
     """
     found = []
 
     def refuse(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError):
+            return
+        if on_refusal is None:
             raise JournalFailed(f"journals below {root} cannot be listed: {error}") from error
+        on_refusal(Path(error.filename or root), error)
 
     for path, folders, files in os.walk(root, onerror=refuse):
         if IDENTITY_NAME in files or any(name.endswith(".segment") for name in files):

@@ -8,6 +8,7 @@ than there is.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -58,7 +59,8 @@ def decode(raw: bytes, journal_id: bytes) -> DurableEnd | None:
 class Watermark:
     """The writer's side: one process at a time, the one that holds the journal's lock.
 
-    The file is never shortened nor replaced: readers have it mapped.
+    The file is never shortened nor replaced: readers have it mapped. The writer itself does not: storing to a mapped
+    page of a frozen file system would hold up every thread of the process, and of a failed one end it.
     """
 
     def __init__(self, folder: Path, journal_id: bytes, disk: Disk) -> None:
@@ -70,26 +72,29 @@ class Watermark:
         try:
             size = os.fstat(descriptor).st_size
             if size < WATERMARK_BYTES:
-                # Written, not extended: storing to a mapped hole on a full disk would kill the process
-                # (SIGBUS).
+                # Written, not extended, so that a full disk shows here and not at a later slot.
                 disk.write_all(descriptor, bytes(WATERMARK_BYTES - size), size)
-            self._map = mmap.mmap(descriptor, WATERMARK_BYTES)
-        finally:
+        except BaseException:
             disk.close(descriptor)
+            raise
+        self._disk, self._descriptor = disk, descriptor
         self._journal_id = journal_id
         self._salt = crc32(journal_id)
         self._turn = 0
 
     def read(self) -> DurableEnd | None:
         """What is there now."""
-        return decode(self._map[:], self._journal_id)
+        return decode(os.pread(self._descriptor, WATERMARK_BYTES, 0), self._journal_id)
 
     def publish(self, end: DurableEnd) -> None:
-        """Let readers see as far as `end`, which must not be behind what was published before."""
+        """Let readers see as far as `end`, which must not be behind what was published before. OSError if refused."""
         start = _SLOT_STARTS[self._turn]
         self._turn = 1 - self._turn
         fields = _FIELDS.pack(*end)
-        self._map[start : start + _SLOT_BYTES] = fields + _CHECKSUM.pack(crc32(fields, self._salt))
+        slot = fields + _CHECKSUM.pack(crc32(fields, self._salt))
+        # Not one of the disk's writes that a sync makes durable: memory shared with readers, through the file.
+        if os.pwrite(self._descriptor, slot, start) != len(slot):
+            raise OSError(errno.EIO, "the watermark was written in part")
 
     def reset(self, end: DurableEnd) -> None:
         """Make `end` the only thing said, even if it is behind."""
@@ -97,8 +102,10 @@ class Watermark:
         self.publish(end)
 
     def close(self) -> None:
-        """Unmap the file; the content stays."""
-        self._map.close()
+        """Close the file; the content stays. Nothing happens the second time."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._disk.close(descriptor)
 
 
 class WatermarkView:
@@ -129,7 +136,7 @@ class WatermarkView:
     def _open(self) -> bool:
         """Map the file if it is there in full length: a journal not yet recovered may have none."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return False
         try:

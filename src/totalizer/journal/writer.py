@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from totalizer import failpoint
 from totalizer.clock import Clock
 from totalizer.errors import JournalFailed
+from totalizer.failpoint import Failpoint
 from totalizer.journal.disk import Disk
 from totalizer.journal.format import (
     SEGMENT_HEADER_BYTES,
@@ -110,6 +113,7 @@ class Writer:
             try:
                 segment = self._segment_for(group.size)
                 segment.commit(encode_group(group.payloads, segment.marker, self._end.sequence))
+                self._publish(segment.number, segment.end, self._end.sequence + len(group.payloads))
             except OSError as error:
                 problem = error
                 self.failures += 1
@@ -118,7 +122,8 @@ class Writer:
                 self.syncs += 1
                 self.records += len(group.payloads)
                 self.bytes += group.size
-                self._publish(segment.number, segment.end, self._end.sequence + len(group.payloads))
+                if failpoint.ARMED:
+                    failpoint.hit(Failpoint.GROUP_PUBLISHED)
                 return None
         return JournalFailed(f"{self._folder}: the disk refused: {problem}")
 
@@ -126,6 +131,8 @@ class Writer:
         if error is None:
             self._pending.done(group)
             self._tell(group, None)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.GROUP_ANSWERED)
             return
         # Nothing may be accepted between the refusal and the answers, or nobody would answer it.
         refused = self._pending.refuse(str(error))
@@ -163,6 +170,9 @@ class Writer:
     def _begin_segment(self, length: int) -> Segment:
         """Make the next segment. Its number is used up even if that fails."""
         self._number += 1
+        # A folder by the name of a segment, which somebody else has put there, is not written over.
+        while os.path.isdir(path := segment_path(self._folder, self._number)) or os.path.isdir(f"{path}.new"):
+            self._number += 1
         header = SegmentHeader(
             self._number, self._journal_id, new_marker(), self._end.sequence,
             self._end.segment, self._end.offset, self._clock.now_ns(),
@@ -170,6 +180,8 @@ class Writer:
         room = self._quota_bytes - self._sealed_bytes
         size = max(SEGMENT_HEADER_BYTES + length, min(self._segment_bytes, room))
         self._segment = Segment.create(self._folder, header, size, self._disk)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.SEGMENT_BEGUN)
         self.segments += 1
         self._pending.spend(SEGMENT_HEADER_BYTES)
         self._publish(self._segment.number, self._segment.end, self._end.sequence)
@@ -189,14 +201,22 @@ class Writer:
         """Never touch the present segment again; what lies behind its durable end counts for nothing."""
         segment, self._segment = self._segment, None
         if segment is not None:
+            if self._end.segment == segment.number:
+                segment.end = self._end.offset  # a group that was synced and could not be published is refused
             left = segment.abandon()
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.SEGMENT_ENDED)
             self._sealed_bytes += left
             self._pending.spend(left - segment.end)
-            self._publish(segment.number, segment.end, self._end.sequence, ended=1)
+            self._end = DurableEnd(segment.number, segment.end, self._end.sequence, 1)
+            # The next segment's header says it as well, and readers see no further in any case.
+            with contextlib.suppress(OSError):
+                self._watermark.publish(self._end)
 
-    def _publish(self, number: int, offset: int, sequence: int, ended: int = 0) -> None:
-        self._end = DurableEnd(number, offset, sequence, ended)
-        self._watermark.publish(self._end)
+    def _publish(self, number: int, offset: int, sequence: int) -> None:
+        end = DurableEnd(number, offset, sequence, 0)
+        self._watermark.publish(end)
+        self._end = end
 
     def _nap_s(self) -> float:
         """Seconds the thread may sleep without missing something it has to look after; -1 for ever."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
 
+from totalizer import failpoint
 from totalizer.errors import JournalFailed, StoreUnavailable
 from totalizer.event import DAY
-from totalizer.journal import JournalReader, Position, Record, journals_in, recover_idle
+from totalizer.failpoint import Failpoint
+from totalizer.journal import JournalReader, journals_in, recover_idle
 from totalizer.load.gather import NO_ORGANIZATION, Gathered, gather, marks_of
 from totalizer.load.section import Partitions, SectionLoader
+from totalizer.load.source import Source
 from totalizer.store import loading
 from totalizer.store.connect import connect
 from totalizer.store.loading import Fate, Target
@@ -36,22 +39,7 @@ PIECE_BYTES_MAX = 16 << 20
 #: Pauses between attempts to reach the database.
 RETRY_PAUSE_S, RETRY_PAUSE_MAX_S = 0.2, 5.0
 
-
-@dataclass
-class Source:
-    """One journal being drained."""
-
-    folder: Path
-    reader: JournalReader
-    offset: loading.Offset
-    damage_reported: int = 0
-    #: Records that are read but not stored yet.
-    ahead: list[Record] = field(default_factory=list)
-
-    @property
-    def position(self) -> Position:
-        """How far it is loaded."""
-        return Position(self.offset.segment, self.offset.position)
+_Result = TypeVar("_Result")
 
 
 class Fenced(Exception):
@@ -71,6 +59,7 @@ class Loader:
         self._dsn, self._spool, self._rows_max = dsn, spool, rows_max
         self._sources: dict[Path, Source] = {}
         self._refusals: dict[Path, str] = {}
+        self._unlisted: dict[Path, str] = {}
         self._connection: Connection[Any] | None = None
         self._partitions: Partitions | None = None
 
@@ -132,7 +121,8 @@ class Loader:
         if self._connection is not None:
             self._connection.close()
         self._connection, self._partitions = None, None
-        self._sources.clear()
+        for folder in list(self._sources):
+            self._leave(folder)
 
     def _drain_until(self, stop: Event) -> None:
         while not stop.is_set():
@@ -160,23 +150,51 @@ class Loader:
 
     def _look_for_journals(self) -> None:
         connection, _ = self._ready()
-        for folder in journals_in(self._spool):
+        for folder in self._folders():
             with self._others_go_on(folder):
-                recover_idle(folder)
+                self._retried(partial(recover_idle, folder))
                 if folder not in self._sources:
-                    reader = JournalReader(folder)
-                    source = Source(folder, reader, loading.take_over(connection, reader.id))
-                    self._sources[folder] = source
-                    reader.discard(source.position)
+                    self._begin(connection, folder)
+
+    def _begin(self, connection: Connection[Any], folder: Path) -> None:
+        reader = JournalReader(folder)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.JOURNAL_FOUND)
+        source = Source(folder, reader, loading.take_over(connection, reader.id))
+        self._sources[folder] = source
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.JOURNAL_TAKEN_OVER)
+        self._retried(lambda: reader.discard(source.position))
+
+    def _retried(self, work: Callable[[], _Result]) -> _Result:
+        """Once more after a refusal: the first may be for want of the descriptors that other journals' readers hold."""
+        try:
+            return work()
+        except JournalFailed:
+            for source in self._sources.values():
+                source.reader.close()
+            return work()
+
+    def _folders(self) -> list[Path]:
+        """Folders with journals; one that cannot be listed is reported once, and looked at again the next time."""
+        refused: dict[Path, str] = {}
+        folders = journals_in(self._spool, lambda path, error: refused.update({path: str(error)}))
+        for path, reason in refused.items():
+            if self._unlisted.get(path) != reason:
+                logger().error("this folder cannot be listed; trying again", folder=str(path), reason=reason)
+        self._unlisted = refused
+        return folders
 
     def _load_piece(self, source: Source) -> int:
         rows = 0
         with self._others_go_on(source.folder):
             if not source.ahead:
-                source.ahead = source.reader.read(
-                    source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX
+                source.ahead = self._retried(
+                    lambda: source.reader.read(source.position, records_max=self._rows_max, bytes_max=PIECE_BYTES_MAX)
                 )
                 self._report_damage(source)
+                if failpoint.ARMED:
+                    failpoint.hit(Failpoint.PIECE_READ)
             rows = self._store(source) if source.ahead else 0
         return rows  # noqa: RET504 - 0 after what the with-block has dealt with
 
@@ -194,7 +212,13 @@ class Loader:
         else:
             self._refusals.pop(folder, None)
             return
-        self._sources.pop(folder, None)
+        self._leave(folder)
+
+    def _leave(self, folder: Path) -> None:
+        """Give a journal back, with every descriptor held on it."""
+        source = self._sources.pop(folder, None)
+        if source is not None:
+            source.reader.close()
 
     def _store(self, source: Source) -> int:
         connection, partitions = self._ready()
@@ -204,15 +228,25 @@ class Loader:
             target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines})
             for target, lines in gathered.lines.items()
         }
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.PIECE_GATHERED)
         end = records[-1].position_after
         with connection.transaction():
             self._store_in_transaction(connection, source, gathered, names)
             loading.advance(connection, source.reader.id, end.segment, end.offset, len(records))
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.BEFORE_COMMIT)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.PIECE_COMMITTED)
         begun = end.segment > source.offset.segment
         source.offset = source.offset._replace(segment=end.segment, position=end.offset)
         source.ahead = ahead
         if begun:
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.BEFORE_DISCARD)
             source.reader.discard(end)
+            if failpoint.ARMED:
+                failpoint.hit(Failpoint.PIECE_DISCARDED)
         return gathered.rows
 
     def _store_in_transaction(
@@ -225,6 +259,8 @@ class Loader:
         journal_id = source.reader.id
         if loading.fence(connection, journal_id, source.offset.epoch) != source.offset:
             raise Fenced
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.PIECE_FENCED)
         fates: dict[tuple[str, str], Fate] = {}
         marks: set[tuple[str, str, str]] = set()
         for target, lines in gathered.lines.items():
@@ -247,6 +283,8 @@ class Loader:
             loading.add_marks(connection, sorted(marks))
         if fates:
             loading.add_ledger(connection, fates)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.PIECE_STORED)
 
     def _report_damage(self, source: Source) -> None:
         for damage in source.reader.damage[source.damage_reported :]:

@@ -8,7 +8,9 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
+from totalizer import failpoint
 from totalizer.event import DAY, ORGANIZATION, is_canonical_uuid
+from totalizer.failpoint import Failpoint
 from totalizer.load.gather import NO_ORGANIZATION
 from totalizer.store import loading
 from totalizer.store.connect import is_rows_fault
@@ -107,9 +109,13 @@ class SectionLoader:
         else:
             for line in ordered:
                 by_partition.setdefault(self._partitions[line[DAY]], []).append(line)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.BEFORE_COPY)
         try:
             with self._connection.transaction():
                 loading.copy_fast(self._connection, self._target, by_partition)
+                if failpoint.ARMED:
+                    failpoint.hit(Failpoint.SECTION_COPIED)
         except psycopg.errors.UniqueViolation:
             return False
         for organization, count in Counter(line[ORGANIZATION] for line in lines).items():
@@ -117,6 +123,8 @@ class SectionLoader:
         return True
 
     def _load_carefully(self, lines: list[bytes]) -> None:
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.BEFORE_CAREFUL)
         with self._connection.transaction():
             fates = loading.load_carefully(self._connection, self._target, lines)
         for organization, fate in fates.items():
@@ -127,6 +135,8 @@ class SectionLoader:
         if len(lines) == 1:
             self._bury(lines[0], error.sqlstate or "", str(error).strip())
             return
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.SECTION_DIVIDED)
         half = len(lines) // 2
         self.load(lines[:half])
         self.load(lines[half:])
@@ -136,6 +146,8 @@ class SectionLoader:
         if not is_canonical_uuid(organization):
             organization = NO_ORGANIZATION
         self._keep(organization, line, sqlstate, reason)
+        if failpoint.ARMED:
+            failpoint.hit(Failpoint.LINE_BURIED)
         self.buried.add(line)
         self._note(organization, Fate(dead_lettered=1))
 

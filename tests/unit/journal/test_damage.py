@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from totalizer.errors import JournalFailed
 from totalizer.journal import BEGINNING, Damage, Journal, JournalReader, quarantined, recover_idle
 from totalizer.journal.disk import Disk
 from totalizer.journal.format import (
     HEADER_COPIES,
+    RECORD_BYTES_MAX,
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     encode_group,
@@ -346,3 +348,121 @@ def test_garbage_of_every_length_never_stops_recovery(folder: Path, open_journal
         (folder / "durable").write_bytes(b"\xa5" * 128)
         assert recover_idle(folder)
         assert drain(JournalReader(folder), BEGINNING) == []
+
+
+@pytest.mark.parametrize(
+    "length", [0, 1, 5, 11, 1000, SEGMENT_BYTES, RECORD_BYTES_MAX, RECORD_BYTES_MAX + 1, 0xFFFFFFFF]
+)
+@pytest.mark.parametrize("known", [True, False], ids=["watermark", "no watermark"])
+def test_a_lying_length_takes_one_record_with_it_and_no_memory(
+    length: int, known: bool, small: Path, folder: Path
+) -> None:
+    """Found by its bound or its checksum, before anything as long as it says is read."""
+    data = bytearray(small.read_bytes())
+    at = ends(PAYLOADS)[0]
+    data[at + 8 : at + 12] = length.to_bytes(4, "little")
+    small.write_bytes(data)
+    longest = 0
+
+    class Measured(UnsyncedDisk):
+        def pread(self, descriptor: int, length: int, offset: int) -> bytes:
+            nonlocal longest
+            found = super().pread(descriptor, length, offset)
+            longest = max(longest, len(found))
+            return found
+
+    if not known:
+        forget_watermark(folder)
+        assert recover_idle(folder, disk=Measured())
+    with JournalReader(folder, disk=Measured()) as reader:
+        assert [record.payload for record in drain(reader)] == PAYLOADS[:1] + PAYLOADS[2:]
+    assert longest <= len(data)
+
+
+def test_what_an_earlier_file_left_behind_the_end_is_not_read(small: Path, folder: Path, open_journal: Opener) -> None:
+    """Records of another segment, whole and with higher sequences, on blocks that were not written over."""
+    journal = open_journal()
+    for number in range(9):
+        journal.append_and_wait(b"later %d" % number)
+    journal.close()
+    later = segment_path(folder, segment_numbers(folder)[-1])
+    stale = later.read_bytes()[SEGMENT_HEADER_BYTES:]
+    later.unlink()
+    for gap in (0, 1, 4096):
+        small.write_bytes(small.read_bytes()[: ends(PAYLOADS)[-1]] + bytes(gap) + stale)
+        forget_watermark(folder)
+        assert read_damaged(folder) == ([], []), "the newest is not read before it is recovered"
+        assert recover_idle(folder)
+        assert read_damaged(folder) == (PAYLOADS, [])
+
+
+def test_a_first_record_said_again_is_not_given_twice(small: Path, folder: Path) -> None:
+    """The bytes of a record once more, behind the last: its sequence is an old one."""
+    data = small.read_bytes()
+    small.write_bytes(data + data[SEGMENT_HEADER_BYTES : ends(PAYLOADS)[1]])
+    forget_watermark(folder)
+    assert recover_idle(folder)
+    assert read_damaged(folder) == (PAYLOADS, [])
+
+
+@pytest.mark.parametrize("missing", ["first", "last", "both ends"])
+def test_segments_missing_at_an_end_take_no_other_with_them(missing: str, folder: Path, open_journal: Opener) -> None:
+    journal = open_journal()
+    for number in range(80):
+        journal.append_and_wait(b"%02d" % number + b"." * 1500)
+    journal.close()
+    numbers = segment_numbers(folder)
+    gone = {"first": numbers[:1], "last": numbers[-1:], "both ends": [numbers[0], numbers[-1]]}[missing]
+    with JournalReader(folder) as reader:
+        records = drain(reader)
+    for number in gone:
+        segment_path(folder, number).unlink()
+    kept = [record.payload for record in records if record.position_after.segment not in gone]
+    journal = open_journal()
+    journal.append_and_wait(b"new")
+    with JournalReader(folder) as reader:
+        found = drain(reader)
+    assert [record.payload for record in found] == [*kept, b"new"]
+    assert found[-1].sequence == 81
+    assert found[-1].position_after.segment > numbers[-1]
+
+
+@pytest.mark.parametrize("method", ["open", "pread", "unlink", "sync_folder"])
+def test_each_call_of_a_reader_may_fail_once_and_nothing_is_lost_or_discarded_early(
+    method: str, folder: Path, open_journal: Opener
+) -> None:
+    """Either it says so, or it tries again itself; asked again, it gives what it did not."""
+    for nth in range(300):
+        journal = open_journal(folder / f"{nth}")
+        payloads = [b"%02d" % number + b"." * 1500 for number in range(50)]
+        for payload in payloads:
+            journal.append_and_wait(payload)
+        left, found, after = nth, [], BEGINNING
+
+        class FailingOnce(UnsyncedDisk):
+            def __getattribute__(self, name: str) -> object:
+                nonlocal left
+                if name == method:
+                    left -= 1
+                    if left == -1:
+                        raise OSError(5, "Input/output error")
+                return super().__getattribute__(name)
+
+        with JournalReader(folder / f"{nth}", disk=FailingOnce()) as reader:
+            for _ in range(100):
+                try:
+                    records = reader.read(after, records_max=10, bytes_max=1 << 20)
+                    found += records
+                    after = records[-1].position_after if records else after
+                    reader.discard(after)
+                except JournalFailed:
+                    continue
+                if not records:
+                    break
+            assert [record.payload for record in found] == payloads
+            assert reader.damage == []
+        journal.close()
+        if left >= 0:
+            assert nth > 0
+            return
+    pytest.fail("the fault was met 300 times")
