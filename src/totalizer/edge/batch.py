@@ -198,7 +198,7 @@ def decode_failed_file(data: bytes, name: str) -> FailedBatch:
 def identified(batch_id: str, entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """The entries, each with an id: its own, or one made of the batch id, its place and its contents."""
     return tuple(
-        entry if entry.get("id") else {"id": _made_id(batch_id, index, entry), **entry}
+        entry if entry.get("id") else {**entry, "id": _made_id(batch_id, index, entry)}
         for index, entry in enumerate(entries)
     )
 
