@@ -16,12 +16,16 @@ from typing import Any
 
 import msgspec
 
+from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.batch import Batch, Entry, FailedBatch, decode_failed_file, identified
+from totalizer.edge.entry import EntryEncoder
 from totalizer.edge.migrate_v1.entry import convert_entry, milliseconds_of
 from totalizer.errors import BatchFileDamaged, BatchVersionUnknown, ValidationError
 
 #: Bytes of the digest that ends the id of a batch that had none.
 _DIGEST_BYTES = 6
+#: Bytes of the longest entry; what an aggregator may be told to take at most.
+_ENTRY_BYTES_MAX = 4 << 20
 #: Spellings of the members around the entries.
 _BATCH_ID = ("batchId", "batch_id", "id")
 _COUNT = ("entryCount", "entry_count", "count")
@@ -59,13 +63,14 @@ class Converted:
         return len(self.batch.batch.entries if isinstance(self.batch, FailedBatch) else self.batch.entries)
 
 
-def convert_document(data: bytes, name: str, zone: tzinfo | None) -> Converted | None:
+def convert_document(data: bytes, name: str, zone: tzinfo | None, *, clock: Clock = SYSTEM_CLOCK) -> Converted | None:
     """The batch in an old file; None if it is of the present version already.
 
     Args:
         data: the file's bytes.
         name: of the file: `*.failed.json` and `*.abandoned.json` are what they say.
         zone: of times that are written without one; None to refuse them.
+        clock: an entry may be up to five minutes ahead of it.
 
     Raises:
         BatchFileDamaged: it cannot be read for certain; the message says what is wrong, without the file's name.
@@ -79,7 +84,7 @@ def convert_document(data: bytes, name: str, zone: tzinfo | None) -> Converted |
     if not _is_old(document.get("version")):
         return None
     try:
-        return _converted(document, name, zone)
+        return _converted(document, name, zone, clock)
     except (OverflowError, UnicodeEncodeError, RecursionError, msgspec.MsgspecError) as error:
         raise BatchFileDamaged(f"an entry in it cannot be written as JSON again: {error}") from None
 
@@ -113,14 +118,16 @@ def _is_old(version: object) -> bool:
     return major != "2"
 
 
-def _converted(document: dict[str, Any], name: str, zone: tzinfo | None) -> Converted:
+def _converted(document: dict[str, Any], name: str, zone: tzinfo | None, clock: Clock) -> Converted:
     old = document["entries"]
     if not old:
         raise BatchFileDamaged("there are no entries in it; it can be removed")
     count = _first(document, _COUNT)
     if count is not None and count != len(old):
         raise BatchFileDamaged(f"it says it has {count!r} entries, but there are {len(old)}")
-    entries = [_converted_entry(entry, index, zone) for index, entry in enumerate(old)]
+    # Nothing is blacked out: what a batch says was decided when it was written.
+    check = EntryEncoder(entry_bytes_max=_ENTRY_BYTES_MAX, redact_keys=(), clock=clock)
+    entries = [_converted_entry(entry, index, zone, check) for index, entry in enumerate(old)]
     timestamp = _time(document, _TIMES, zone)
     if timestamp is None:
         timestamp = max(entry["timestamp"] for entry in entries)
@@ -132,11 +139,13 @@ def _converted(document: dict[str, Any], name: str, zone: tzinfo | None) -> Conv
     return Converted(_kept(_failed(batch, document, name, zone)), notes)
 
 
-def _converted_entry(entry: object, index: int, zone: tzinfo | None) -> Entry:
+def _converted_entry(entry: object, index: int, zone: tzinfo | None, check: EntryEncoder) -> Entry:
     if not isinstance(entry, dict):
         raise BatchFileDamaged(f"entry {index} is no object")
     try:
-        return convert_entry(entry, zone)
+        converted = convert_entry(entry, zone)
+        check.encode(converted)
+        return converted
     except ValidationError as error:
         raise BatchFileDamaged(f"entry {index}: {error}") from None
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from totalizer.edge.batch import Entry
+from totalizer.edge.entry import MILLISECONDS_MIN
 from totalizer.errors import ValidationError
 
 #: Names under which each member was written; the first is the present one. A file uses one of each, or equal values.
@@ -24,8 +25,6 @@ METADATA_SPELLINGS = {
     "taskId": ("taskId", "task_id"),
     "duration": ("duration", "durationMs", "duration_ms"),
 }
-#: A time below this is seconds, from it on milliseconds: as milliseconds it would be before March 1973.
-MILLISECONDS_MIN = 100_000_000_000
 #: The end of the year 9999.
 MILLISECONDS_MAX = 253_402_300_799_999
 #: Characters of a wrong value shown in a message.
@@ -68,7 +67,8 @@ def milliseconds_of(value: object, zone: tzinfo | None, field: str = "timestamp"
     """A time as milliseconds since 1970 UTC.
 
     Args:
-        value: seconds or milliseconds since 1970, as a number or as text, or ISO 8601 text.
+        value: seconds (numbers below MILLISECONDS_MIN) or milliseconds since 1970, as a number or as text, or ISO 8601
+            text.
         zone: of a text without one; None to refuse it.
         field: what to call it in messages.
 
@@ -87,10 +87,7 @@ def milliseconds_of(value: object, zone: tzinfo | None, field: str = "timestamp"
 
 
 def _from_number(value: float, field: str) -> int:
-    milliseconds = value if value >= MILLISECONDS_MIN else value * 1000
-    if not 0 <= milliseconds <= MILLISECONDS_MAX:
-        raise ValidationError(field, f"{_shown(value)} is not between 1970 and the end of 9999")
-    return round(milliseconds)
+    return _within(round(value if value >= MILLISECONDS_MIN else value * 1000), value, field)
 
 
 def _from_text(value: str, zone: tzinfo | None, field: str) -> int:
@@ -100,16 +97,14 @@ def _from_text(value: str, zone: tzinfo | None, field: str) -> int:
             if zone is None:
                 raise ValidationError(field, f"{value!r} names no time zone; say which with --time-zone")
             moment = moment.replace(tzinfo=zone)
-        milliseconds = (moment.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+        return _within((moment.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1), value, field)
     except (ValueError, OverflowError) as error:
         raise ValidationError(field, f"{value!r} is no time: {error}") from None
-    return _from_number(milliseconds, field) if milliseconds >= MILLISECONDS_MIN else _old(milliseconds, value, field)
 
 
-def _old(milliseconds: int, value: str, field: str) -> int:
-    """Text says its unit, so a time before 1973 is what it says."""
-    if milliseconds < 0:
-        raise ValidationError(field, f"{value!r} is before 1970")
+def _within(milliseconds: int, value: object, field: str) -> int:
+    if not 0 <= milliseconds <= MILLISECONDS_MAX:
+        raise ValidationError(field, f"{_shown(value)} is not between 1970 and the end of 9999")
     return milliseconds
 
 

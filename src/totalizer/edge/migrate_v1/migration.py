@@ -69,14 +69,14 @@ def migrate(
     """
     root, candidates = _candidates(source)
     if dry_run:
-        return MigrationReport(root, folders.data, True, tuple(_plan(root, candidates, folders, zone).reports))
+        return MigrationReport(root, folders.data, True, tuple(_plan(root, candidates, folders, zone, clock).reports))
     try:
         folders.make(disk)
         with migrating(root, disk):
-            plan = _plan(root, candidates, folders, zone)
+            plan = _plan(root, candidates, folders, zone, clock)
             if plan.steps:
                 _write_down(root, plan.steps, clock, disk)
-            changed = [step.source for step in plan.steps if not _do(root, step, zone, disk)]
+            changed = [step.source for step in plan.steps if not _do(root, step, zone, clock, disk)]
     except OSError as error:
         raise OperationError(
             f"the migration of {root} has stopped: {error}. What was done is whole; run it again to go on"
@@ -112,12 +112,12 @@ def _candidates(source: Path) -> tuple[Path, list[Path]]:
     return source, found
 
 
-def _plan(root: Path, candidates: list[Path], folders: Folders, zone: tzinfo | None) -> _Plan:
+def _plan(root: Path, candidates: list[Path], folders: Folders, zone: tzinfo | None, clock: Clock) -> _Plan:
     plan, taken = _Plan([], []), dict[str, Step]()
     for path in candidates:
         name = path.relative_to(root).as_posix()
         try:
-            found = _read(path, zone)
+            found = _read(path, zone, clock)
             if found is None:
                 plan.reports.append(FileReport(name, Outcome.CURRENT))
                 continue
@@ -135,14 +135,14 @@ def _plan(root: Path, candidates: list[Path], folders: Folders, zone: tzinfo | N
     return plan
 
 
-def _read(path: Path, zone: tzinfo | None) -> Converted | None:
+def _read(path: Path, zone: tzinfo | None, clock: Clock) -> Converted | None:
     if path.is_symlink() or not path.is_file():
         raise BatchFileDamaged("it is a link or no ordinary file; put the file itself there")
     try:
         size = path.stat().st_size
         if size > FILE_BYTES_MAX:
             raise BatchFileDamaged(f"it has {size} bytes, more than {FILE_BYTES_MAX}; divide it")
-        return convert_document(path.read_bytes(), path.name, zone)
+        return convert_document(path.read_bytes(), path.name, zone, clock=clock)
     except OSError as error:
         raise BatchFileDamaged(f"it cannot be read: {error.strerror or error}") from error
 
@@ -186,13 +186,14 @@ def _write_down(root: Path, steps: list[Step], clock: Clock, disk: Disk) -> None
     store_manifest(root, manifest, disk)
 
 
-def _do(root: Path, step: Step, zone: tzinfo | None, disk: Disk) -> bool:
+def _do(root: Path, step: Step, zone: tzinfo | None, clock: Clock, disk: Disk) -> bool:
     """Do one step; False if the original is not any more what was planned with, and nothing was done."""
     path, target = root / step.source, Path(step.target)
     data = path.read_bytes()
-    found = convert_document(data, path.name, zone) if digest_of(data) == step.source_digest else None
-    if found is None:
+    if digest_of(data) != step.source_digest:
         return False
+    found = convert_document(data, path.name, zone, clock=clock)
+    assert found is not None
     backup = root / BACKUP_NAME / step.source
     make_folder(backup.parent, disk)
     write_file(backup, data, disk=disk)
