@@ -69,7 +69,9 @@ class Folders:
         return sorted(self.data.glob("batch_*.json"))
 
 
-def write_file(path: Path, data: bytes, *, atomic: bool = True, disk: Disk = DISK) -> None:
+def write_file(
+    path: Path, data: bytes, *, atomic: bool = True, exclusive: bool = False, disk: Disk = DISK
+) -> None:  # fmt: skip
     """Put a file in its folder, durably; mode 0600.
 
     Args:
@@ -77,13 +79,14 @@ def write_file(path: Path, data: bytes, *, atomic: bool = True, disk: Disk = DIS
         data: its contents.
         atomic: write a draft, sync it, rename it, sync the folder: after a crash the old or the new file is there.
             False writes in place, which can leave part of it.
+        exclusive: a file that is there, whoever made it and however lately, is left as it is: FileExistsError.
         disk: the system calls; tests pass one that fails.
 
     Raises:
         OSError: the disk refuses. No draft is left.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}{DRAFT_SUFFIX}") if atomic else path
-    if not atomic:
+    if not atomic and not exclusive:
         with contextlib.suppress(FileNotFoundError):
             disk.unlink(path)
     try:
@@ -93,7 +96,10 @@ def write_file(path: Path, data: bytes, *, atomic: bool = True, disk: Disk = DIS
             disk.fsync(descriptor)
         finally:
             disk.close(descriptor)
-        if atomic:
+        if atomic and exclusive:
+            disk.link(draft, path)
+            disk.unlink(draft)
+        elif atomic:
             disk.rename(draft, path)
     except OSError:
         if atomic:
@@ -120,7 +126,7 @@ def remove_file(path: Path, disk: Disk = DISK) -> None:
 def sweep_drafts(folder: Path) -> None:
     """Remove the drafts of writers that are gone. Those of living processes are left."""
     for draft in _drafts(folder):
-        if not _alive(draft):
+        if not is_being_written(draft):
             with contextlib.suppress(FileNotFoundError):
                 draft.unlink()
 
@@ -129,7 +135,8 @@ def _drafts(folder: Path) -> Iterator[Path]:
     return folder.glob(f".*{DRAFT_SUFFIX}")
 
 
-def _alive(draft: Path) -> bool:
+def is_being_written(draft: Path) -> bool:
+    """True if the process that began a draft is still there."""
     pid = draft.name.split(".")[-3]
     if not pid.isdigit() or int(pid) == 0:
         return False
