@@ -1,24 +1,20 @@
-"""Batches to a Totalizer server over HTTP."""
+"""Batches to a Totalizer server over HTTP. Brings urllib3 along, so it is imported by programs that use it only."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from totalizer import __version__
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.batch import Batch
 from totalizer.edge.sinks.answer import NoReply, Reply
+from totalizer.edge.sinks.posting import Habits, Posting
 from totalizer.edge.sinks.sink import Delivery
+from totalizer.edge.sinks.transport import Transport
 from totalizer.errors import ConfigurationError, SinkRefused, SinkUnavailable
-
-if TYPE_CHECKING:
-    # With urllib3 behind it, which a program that only writes files does not need.
-    from totalizer.edge.sinks.posting import Habits
-    from totalizer.edge.sinks.transport import Transport
 
 #: Where batches are sent to, below the server's address.
 PATH = "/api/metrics/batch"
@@ -67,10 +63,9 @@ class HttpSink:
         self._url, self._key = _checked_url(url), _checked_key(api_key)
         self._timeout_s = _checked_seconds("timeout_s", timeout_s)
         self._connect_timeout_s = _checked_seconds("connect_timeout_s", connect_timeout_s)
-        self._gzip, self._events_max = _checked_flag(gzip), _checked_count(events_max)
         self._ca_bundle, self._clock = _checked_bundle(ca_bundle), clock
         self._transport: Transport | None = None
-        self._habits: Habits | None = None
+        self._habits = Habits(gzip=_checked_flag(gzip), events_max=_checked_count(events_max))
 
     def __repr__(self) -> str:
         return f"HttpSink({self._url!r})"
@@ -87,12 +82,8 @@ class HttpSink:
             SinkUnavailable: there was no answer, or not one to rely on, or the server asks to wait.
             SinkRefused: the server refuses the whole batch.
         """
-        from totalizer.edge.sinks.posting import Habits, Posting
-
         transport = self._line()
         with transport.lock:
-            if self._habits is None:
-                self._habits = Habits(gzip=self._gzip, events_max=self._events_max)
             allowed_s = self._timeout_s * max(1, -(-len(batch.entries) // EVENTS_MAX))
             end = self._clock.monotonic() + allowed_s
 
@@ -119,8 +110,6 @@ class HttpSink:
 
     def _line(self) -> Transport:
         """This process' connection: a child that inherited one would mix its bytes with the parent's."""
-        from totalizer.edge.sinks.transport import Transport
-
         transport = self._transport
         if transport is None or transport.pid != os.getpid():
             transport = self._transport = Transport(
