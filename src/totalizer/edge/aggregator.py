@@ -21,6 +21,7 @@ from totalizer.edge.metrics import Metrics, PerformanceMetrics, Stats
 from totalizer.edge.options import Options, from_config
 from totalizer.edge.process import ProcessResult, process
 from totalizer.edge.rate import RateLimit
+from totalizer.edge.records import entry_payload
 from totalizer.edge.sinks.file import FileSink
 from totalizer.edge.sinks.sink import Sink
 from totalizer.errors import (
@@ -61,10 +62,8 @@ class SmartBatchAggregator:
             self.folders.make(self.options.disk)
         except OSError as error:
             raise ConfigurationError(f"data_path={str(self.options.data_path)!r} cannot be used: {error}") from error
-        self._encoder = EntryEncoder(
-            entry_bytes_max=self.options.entry_bytes_max, redact_keys=self.options.redact_keys, clock=self.options.clock
-        )
         self._closed = False
+        self._now_ns = self.options.clock.now_ns
         self._begin()
         _ALL.add(self)
 
@@ -77,6 +76,8 @@ class SmartBatchAggregator:
         """What each process has for itself."""
         options = self.options
         self._lock = threading.Lock()
+        # New ids count up from random bits, so a forked child must draw its own.
+        self._encoder = EntryEncoder(entry_bytes_max=options.entry_bytes_max, redact_keys=options.redact_keys)
         self._engine: Engine | None = None
         self._last_waiting = 0
         self._audit = audit(self.folders, "aggregation", options.clock)
@@ -100,10 +101,11 @@ class SmartBatchAggregator:
         if self._closed:
             raise AggregatorClosed
         try:
-            encoded = self._encoder.encode(entry)
+            now_ns = self._now_ns()
+            encoded = self._encoder.encode(entry, now_ns)
             if self._limit is not None:
                 self._limit.take()
-            (self._engine or self._start()).append(encoded)
+            (self._engine or self._start()).append(entry_payload(encoded, now_ns // 1_000_000))
         except (ValidationError, RateLimited):
             self._metrics.count(rejected=1)
             raise

@@ -56,6 +56,8 @@ class BatchFlush:
             trigger: what began the flush, for the metrics.
             pause: sleeps for so many seconds; False means that there is no time for another attempt.
 
+        That it is done becomes durable with the next flush, or by `log.settle`.
+
         Raises:
             JournalFailed: the journal's disk refuses. The batch may be delivered; it will be tried again.
         """

@@ -52,12 +52,12 @@ class Engine:
             audit.record("resume", journal=self.log.folder.name, entries=self.log.waiting)
         self.flusher.start()
 
-    def append(self, encoded: bytes) -> None:
-        """Take one entry. Raises JournalFull if there is no room in time, JournalFailed if the disk refuses."""
+    def append(self, payload: bytes) -> None:
+        """Take one entry's record. JournalFull if there is no room in time, JournalFailed if the disk refuses."""
         try:
-            self.log.append(encoded)
+            self.log.append(payload)
         except JournalFull:
-            self._append_when_there_is_room(encoded)
+            self._append_when_there_is_room(payload)
         self.flusher.notice()
 
     def flush(self, trigger: str, timeout_s: float | None, *, hurry: bool = False) -> list[FlushError]:
@@ -106,7 +106,7 @@ class Engine:
             LOGGER.warning("%d entries stay in %s; the next process delivers them", waiting, self.log.folder)
         self._audit.record("close", journal=self.log.folder.name, waiting=waiting, lost=self.log.lost)
 
-    def _append_when_there_is_room(self, encoded: bytes) -> None:
+    def _append_when_there_is_room(self, payload: bytes) -> None:
         deadline = self._clock.monotonic() + self._options.full_timeout_ms / 1000
         while True:
             if self._options.on_full == "raise" or self._clock.monotonic() >= deadline or self._stopping.is_set():
@@ -117,7 +117,7 @@ class Engine:
             self.flusher.want_room()
             self._clock.sleep(_ROOM_POLL_S)
             try:
-                self.log.append(encoded)
+                self.log.append(payload)
             except JournalFull:
                 continue
             return

@@ -141,6 +141,7 @@ class Flusher:
             self._settle(asked if flushed is None else [])
             if flushed is None:
                 break
+        self._log.settle()
         self._settle()
         now = self._clock.monotonic()
         if now - self._looked_at >= LOOK_INTERVAL_S:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from totalizer.edge.backlog import entry_of, fold, records_after, waiting_records
+from totalizer.edge.backlog import entry_of, fold, waiting_records
 from totalizer.edge.batch import Entry
 from totalizer.edge.folder import Folders
+from totalizer.edge.lookahead import Lookahead
 from totalizer.edge.options import Options
 from totalizer.edge.records import (
-    ENTRY,
     MARK_PAYLOAD,
     Done,
     Seal,
     added_ms,
     done_payload,
-    entry_payload,
     seal_payload,
 )
-from totalizer.errors import JournalFailed, JournalFull
-from totalizer.journal import Journal, JournalReader, Position, Record, claim
+from totalizer.errors import JournalError, JournalFailed, JournalFull
+from totalizer.journal import Journal, JournalReader, Position, claim
 
+LOGGER = logging.getLogger("totalizer.edge")
 PREFIX = "edge"
 #: Bytes of a segment, unless the quota is small: a new one every 20 000 entries or so, for few milliseconds each.
 SEGMENT_BYTES = 4 << 20
@@ -33,6 +34,10 @@ SEGMENT_BYTES = 4 << 20
 QUOTA_SEGMENTS_MIN = 8
 #: Bytes of entries in one batch, unless a single one is longer.
 BATCH_BYTES_MAX = 8 << 20
+#: Bytes that may be appended between two looks at the quota.
+_UNCHECKED_MAX = 64 << 10
+#: Room beside the quota for entries that are on their way while it is reached: as much as may wait for the disk.
+_ON_THEIR_WAY_MAX = 80 << 20
 #: Entries that wait in memory for a disk that refused them, with durability "interval".
 UNSYNCED_MAX = 10_000
 
@@ -67,12 +72,16 @@ class EntryLog:
         self.folder, self._journal, self._options = journal.folder, journal, options
         self.damaged = self.lost = 0
         self._reader = JournalReader(journal.folder, disk=options.disk)
-        self._fold = fold(self._reader)
-        self._seal = self._fold.seal
-        self._through, self.start = self._fold.through, self._fold.start
+        state = fold(self._reader)
+        self._seal, self._through, self.start = state.seal, state.through, state.start
+        self._ahead = Lookahead(self._reader, self.start, self._through)
         # Entries that wait are those at opening, and what was appended since, less our own records, less what is done.
-        self._base, self._own, self._done = self._fold.waiting - journal.records, 0, 0
-        self._damage_seen = 0
+        self._base, self._own, self._done = state.waiting - journal.records, 0, 0
+        self._owed: Done | None = None
+        self._discarded = -1
+        self._damage_seen = len(self._reader.damage)
+        self._waits = options.durability == "entry"
+        self._unchecked, self._full = 0, self.is_full
         self._unsynced: deque[bytes] = deque()
         self._unsynced_lock = threading.Lock()
 
@@ -125,26 +134,27 @@ class EntryLog:
         """Entries that were appended since it was opened, and are durable."""
         return max(self._journal.records - self._own, 0)
 
-    def append(self, encoded: bytes) -> None:
-        """Take one entry; with durability "entry", return when it is durable. Blocks on the disk then.
+    def append(self, payload: bytes) -> None:
+        """Take one entry's record; with durability "entry", return when it is durable. Blocks on the disk then.
 
         Raises:
             JournalFull: the quota is reached; it was not taken.
             JournalFailed: the disk refuses; it was not taken.
         """
-        if self._journal.bytes_on_disk >= self._options.quota_bytes:
-            raise JournalFull(
-                f"{self.folder}: {self._options.quota_bytes} bytes of entries wait for delivery, which is quota_bytes"
-            )
-        payload = entry_payload(encoded, self._options.clock.now_ns() // 1_000_000)
-        if self._options.durability == "entry":
+        self._unchecked += len(payload)
+        if self._unchecked > _UNCHECKED_MAX or self._full:
+            self._unchecked, self._full = 0, self.is_full
+            if self._full:
+                quota = self._options.quota_bytes
+                raise JournalFull(f"{self.folder}: entries of {quota} bytes wait for delivery, which is quota_bytes")
+        if self._waits:
             self._journal.append_and_wait(payload)
         else:
             self._journal.append(payload, payload)
 
     def sync(self) -> None:
         """Return when everything appended before is durable. JournalFailed if the disk refuses."""
-        if self._options.durability == "interval":
+        if not self._waits:
             self._append_own(MARK_PAYLOAD)
 
     def take(self, count: int) -> Taken | None:
@@ -154,50 +164,61 @@ class EntryLog:
             JournalFailed: the disk refuses to read.
         """
         seal = self._seal
-        entries, through, after = self._read(seal.count if seal is not None else count, seal)
-        if entries:
-            return Taken(tuple(entries), seal.through if seal is not None else through, after, seal)
         if seal is None:
-            self._settle()
-            return None
-        # Damage has taken all of it.
-        self.done(Done(seal.batch_id, seal.through, self.start.segment, self.start.offset))
-        return self.take(count)
+            records = self._ahead.peek(count, bytes_max=BATCH_BYTES_MAX)
+        else:
+            records = self._ahead.peek(seal.count, bytes_max=2 * BATCH_BYTES_MAX, last=seal.through)
+        if not records:
+            if seal is None:
+                self._reckon()
+                return None
+            # Damage has taken all of it.
+            self.done(Done(seal.batch_id, seal.through, self.start.segment, self.start.offset))
+            return self.take(count)
+        last = records[-1]
+        through = seal.through if seal is not None else last.sequence
+        return Taken(tuple(map(entry_of, records)), through, last.position_after, seal)
 
     def seal(self, batch_id: str, timestamp: int, taken: Taken) -> None:
         """Make durable which entries the batch has. Blocks on the disk; JournalFailed if it refuses."""
-        seal = Seal(batch_id, timestamp, taken.through, len(taken.entries))
+        seal = Seal(batch_id, timestamp, taken.through, len(taken.entries), self._owed)
         self._append_own(seal_payload(seal))
-        self._seal = seal
+        self._owed, self._seal = None, seal
+        self._discard()
 
     def done(self, done: Done) -> None:
-        """Note what became of the oldest entries, and give back their room. JournalFailed if the disk refuses."""
-        self._append_own(done_payload(done))
-        self._seal = None
+        """The oldest entries are dealt with. It becomes durable with the next seal, or by `settle`."""
+        self._owed, self._seal = done, None
         self._through = done.through
         self._done += done.delivered + done.failed + done.refused + done.dropped
-        before, self.start = self.start, done.position
-        if before.segment != done.segment:
-            self._reader.discard(self.start)
+        self._ahead.drop(done.through)
+        self.start = done.position
+
+    def settle(self) -> None:
+        """Make durable what is done, and give back its room. JournalFailed if the disk refuses."""
+        if self._owed is not None:
+            self._append_own(done_payload(self._owed))
+            self._owed = None
+            self._discard()
 
     def drop_oldest(self) -> int:
         """Give up the oldest waiting entries, a segment of them; how many. JournalFailed if the disk refuses."""
-        first = None
-        count, through, after = 0, 0, self.start
-        for record in records_after(self._reader, self.start):
-            first = record.position_after.segment if first is None else first
-            if record.position_after.segment != first:
+        first = self._ahead.peek(1, bytes_max=1)
+        if not first:
+            return 0
+        segment, count, last = first[0].position_after.segment, 0, first[0]
+        for record in waiting_records(self._reader, self.start, self._through):
+            if record.position_after.segment != segment:
                 break
-            if record.payload[0] == ENTRY and record.sequence > self._through:
-                count, through = count + 1, record.sequence
-            after = record.position_after
-        if count:
-            self.done(Done("", through, after.segment, after.offset, dropped=count))
+            count, last = count + 1, record
+        # Reading goes on in the next segment, so this one can go.
+        self.done(Done("", last.sequence, segment + 1, 0, dropped=count))
+        self.settle()
         return count
 
     def oldest_ms(self) -> int | None:
         """When the oldest waiting entry was added, milliseconds since 1970 UTC; None if none waits."""
-        return next((added_ms(record.payload) for record in self._waiting_records()), None)
+        return next((added_ms(record.payload) for record in self._ahead.peek(1, bytes_max=1)), None)
 
     def retry_unsynced(self) -> None:
         """Take entries again that were taken with durability "interval" and that the disk has refused since."""
@@ -214,6 +235,11 @@ class EntryLog:
     def close(self, timeout_s: float = 10) -> None:
         """Make durable what is pending and give the journal back. JournalFailed if the disk does not finish in time."""
         self.retry_unsynced()
+        try:
+            self.settle()
+        except JournalError as error:
+            # Some batch will be delivered again, under its own id, and is known by it.
+            LOGGER.error("%s: what was delivered last cannot be noted: %s", self.folder, error)
         self._reader.close()
         self._journal.close(timeout_s)
         with self._unsynced_lock:
@@ -233,33 +259,20 @@ class EntryLog:
             self._own -= 1
             raise
 
-    def _read(self, count: int, seal: Seal | None) -> tuple[list[Entry], int, Position]:
-        entries: list[Entry] = []
-        size, through, after = 0, 0, self.start
-        for record in self._waiting_records():
-            size += len(record.payload)
-            if seal is not None:
-                if record.sequence > seal.through:
-                    break
-            elif entries and (len(entries) >= count or size > BATCH_BYTES_MAX):
-                break
-            entries.append(entry_of(record))
-            through, after = record.sequence, record.position_after
-            if len(entries) >= count:
-                break
-        return entries, through, after
+    def _discard(self) -> None:
+        """Give back the room of segments that are wholly dealt with, durably so."""
+        if self.start.segment != self._discarded:
+            self._reader.discard(self.start)
+            self._discarded = self.start.segment
 
-    def _waiting_records(self) -> Iterator[Record]:
-        return waiting_records(self._reader, self.start, self._through)
-
-    def _settle(self) -> None:
+    def _reckon(self) -> None:
         """Reading has found nothing: if entries are said to wait and there is new damage, it has taken them."""
         if len(self._reader.damage) == self._damage_seen or not self.waiting:
             return
         missing = self.waiting
         # What was counted a moment ago may not have been readable yet; it is behind a mark.
         self._append_own(MARK_PAYLOAD)
-        if next(self._waiting_records(), None) is None:
+        if not self._ahead.peek(1, bytes_max=1):
             self._damage_seen = len(self._reader.damage)
             self.damaged += missing
             self._done += missing
@@ -278,7 +291,7 @@ def _sizes(options: Options) -> dict[str, Any]:
     segment_bytes = min(SEGMENT_BYTES, options.quota_bytes // QUOTA_SEGMENTS_MIN)
     # Entries stop at quota_bytes. Beyond it there is room for our own records, without which nothing could be
     # delivered any more: with batches of one small entry these are as long as the entries.
-    quota_bytes = 2 * options.quota_bytes + 4 * segment_bytes
+    quota_bytes = options.quota_bytes + max(options.quota_bytes, _ON_THEIR_WAY_MAX) + 4 * segment_bytes
     return {"segment_bytes": segment_bytes, "quota_bytes": quota_bytes, "clock": options.clock, "disk": options.disk}
 
 

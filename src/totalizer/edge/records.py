@@ -3,7 +3,8 @@
 A record is a letter and its contents:
 
     E  an entry: when it was added (8 bytes, milliseconds since 1970 UTC, little-endian), then its JSON
-    S  a seal: the entries up to a sequence are one batch, which has this id whatever happens
+    S  a seal: the entries up to a sequence are one batch, which has this id whatever happens; and, to spare a record,
+       what has become of the batch before
     D  done: the entries up to a sequence are dealt with; reading goes on at a position
     M  a mark, which means nothing: once it is durable, so is everything before it
 
@@ -28,23 +29,7 @@ _ADDED = Struct("<cQ")
 ENTRY_HEADER_BYTES = _ADDED.size
 
 
-class Seal(msgspec.Struct, frozen=True, rename="camel"):
-    """A batch that was begun.
-
-    Attributes:
-        batch_id: its id.
-        timestamp: when it was sealed, milliseconds since 1970 UTC.
-        through: sequence of its last entry.
-        count: how many entries are in it.
-    """
-
-    batch_id: str
-    timestamp: int
-    through: int
-    count: int
-
-
-class Done(msgspec.Struct, frozen=True, rename="camel"):
+class Done(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """Entries that are dealt with.
 
     Attributes:
@@ -67,6 +52,24 @@ class Done(msgspec.Struct, frozen=True, rename="camel"):
     def position(self) -> Position:
         """Where to read on."""
         return Position(self.segment, self.offset)
+
+
+class Seal(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A batch that was begun.
+
+    Attributes:
+        batch_id: its id.
+        timestamp: when it was sealed, milliseconds since 1970 UTC.
+        through: sequence of its last entry.
+        count: how many entries are in it.
+        done: what became of the batch before, if that was not noted yet.
+    """
+
+    batch_id: str
+    timestamp: int
+    through: int
+    count: int
+    done: Done | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -130,7 +133,10 @@ class Fold:
             if kind == ENTRY:
                 self._add(record.sequence)
             elif kind == SEAL:
-                self.seal = _decode_seal(record.payload[1:])
+                seal = _decode_seal(record.payload[1:])
+                if seal.done is not None:
+                    self._finish(seal.done)
+                self.seal = seal
             elif kind == DONE:
                 self._finish(_decode_done(record.payload[1:]))
 
