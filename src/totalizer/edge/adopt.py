@@ -13,10 +13,10 @@ from totalizer.edge.batch_flush import BatchFlush
 from totalizer.edge.courier import Courier
 from totalizer.edge.folder import Folders
 from totalizer.edge.log import EntryLog
-from totalizer.edge.metrics import Metrics
+from totalizer.edge.metrics import Counts, Metrics
 from totalizer.edge.options import Options
 from totalizer.edge.sinks.sink import Sink
-from totalizer.edge.status import JournalStatus, edge_journals, journal_status, owner_pid
+from totalizer.edge.status import JournalStatus, Report, edge_journals, journal_status, owner_pid
 from totalizer.errors import JournalBusy, JournalError, JournalFailed
 from totalizer.journal import recover_idle
 from totalizer.journal.watermark import WATERMARK_NAME
@@ -86,20 +86,22 @@ def adopt(
         JournalFailed: the folder of the journals cannot be listed.
     """
     options = Options(data_path=folders.data, sink=sink, clock=clock)
-    metrics = Metrics(options.target_time_ms, options.max_time_ms)
-    courier = Courier(sink, folders, clock, options.disk)
-    flush = BatchFlush(courier, options, metrics, audit(folders, "aggregation", clock))
+    courier, trail = Courier(sink, folders, clock, options.disk), audit(folders, "aggregation", clock)
     rest = pause or _sleeper(clock)
-    journals, waiting, errors = 0, 0, []
+    journals, waiting, errors, counts = 0, 0, [], Counts()
     for status in idle_journals(folders):
         if status.error is not None:
             errors.append(status.error)
         elif due(status):
             journals += 1
-            left, problems = _drain(status.folder, options, flush, rest)
+            metrics = Metrics(options.target_time_ms, options.max_time_ms)
+            # The journal's own figures go on where its process left them.
+            report = Report(folders, status.folder, metrics, clock)
+            left, problems = _drain(status.folder, options, BatchFlush(courier, options, metrics, trail), rest)
+            report.write(added=0)
             waiting += left
             errors += problems
-    counts = metrics.counts()
+            counts += metrics.counts()
     return Adopted(journals, counts.delivered, counts.failed + counts.refused, waiting, tuple(errors))
 
 

@@ -77,7 +77,9 @@ class SmartBatchAggregator:
         options = self.options
         self._lock = threading.Lock()
         # New ids count up from random bits, so a forked child must draw its own.
-        self._encoder = EntryEncoder(entry_bytes_max=options.entry_bytes_max, redact_keys=options.redact_keys)
+        self._encoder = EntryEncoder(
+            entry_bytes_max=options.entry_bytes_max, redact_keys=options.redact_keys, clock=options.clock
+        )
         self._engine: Engine | None = None
         self._last_waiting = 0
         self._audit = audit(self.folders, "aggregation", options.clock)

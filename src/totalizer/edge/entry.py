@@ -50,26 +50,30 @@ class EntryEncoder:
     Args:
         entry_bytes_max: longest entry as JSON.
         redact_keys: see `Options.redact_keys`.
+        clock: for the limit of timestamps and for new ids.
     """
 
     def __init__(
-        self, *, entry_bytes_max: int = ENTRY_BYTES_MAX, redact_keys: Collection[str] = REDACT_KEYS
+        self, *, entry_bytes_max: int = ENTRY_BYTES_MAX, redact_keys: Collection[str] = REDACT_KEYS,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
-        self._entry_bytes_max = entry_bytes_max
+        self._entry_bytes_max, self._clock = entry_bytes_max, clock
         self._fates = _Fates(redact_keys)
         self._ids_lock = threading.Lock()
         self._ids, self._ids_ms = iter(()), -1
 
-    def encode(self, entry: Mapping[str, Any], now_ns: int) -> bytes:
+    def encode(self, entry: Mapping[str, Any], now_ns: int | None = None) -> bytes:
         """The entry as JSON, with an id: its own or a new one (UUID version 7).
 
         Args:
             entry: see `validate_entry`.
-            now_ns: wall-clock time, for the limit of timestamps and for new ids.
+            now_ns: the clock's time, if the caller has just asked for it.
 
         Raises:
             ValidationError: it cannot be taken; names the field and the value.
         """
+        if now_ns is None:
+            now_ns = self._clock.now_ns()
         checked = self._plain(entry, now_ns // 1_000_000) or self.checked(entry, now_ns)
         if checked["id"] is None:
             checked["id"] = self._new_id(now_ns)
@@ -214,7 +218,7 @@ def validate_entry(entry: Mapping[str, Any], *, clock: Clock = SYSTEM_CLOCK) -> 
     Raises:
         ValidationError: it would not; names the field and the value.
     """
-    EntryEncoder().encode(entry, clock.now_ns())
+    EntryEncoder(clock=clock).encode(entry)
     return True
 
 
