@@ -43,9 +43,9 @@ class FileCheck:
     """
 
     def __init__(self, folders: Folders, sightings: Sightings, *, full: bool, clock: Clock) -> None:
-        self._folders, self._sightings, self._full = folders, sightings, full
+        self._folders, self._sightings, self._full, self._clock = folders, sightings, full, clock
         self._owner = os.stat(folders.data).st_uid
-        self._encoder = EntryEncoder(entry_bytes_max=ENTRY_BYTES_MAX, redact_keys=(), clock=clock)
+        self._encoder = EntryEncoder(entry_bytes_max=ENTRY_BYTES_MAX, redact_keys=())
 
     def verdicts(self) -> Iterator[Verdict]:
         """A verdict for each folder and each file in it. Files that go meanwhile are passed over."""
@@ -136,10 +136,10 @@ class FileCheck:
         return len(batch.entries), findings
 
     def _wrong_entries(self, batch: Batch) -> Iterator[str]:
-        wrong = 0
+        wrong, now_ns = 0, self._clock.now_ns()
         for index, entry in enumerate(batch.entries):
             try:
-                self._encoder.encode(entry)
+                self._encoder.encode(entry, now_ns)
             except (ValidationError, OverflowError) as error:
                 wrong += 1
                 if wrong <= _NAMED_MAX:

@@ -126,8 +126,10 @@ def _converted(document: dict[str, Any], name: str, zone: tzinfo | None, clock: 
     if count is not None and count != len(old):
         raise BatchFileDamaged(f"it says it has {count!r} entries, but there are {len(old)}")
     # Nothing is blacked out: what a batch says was decided when it was written.
-    check = EntryEncoder(entry_bytes_max=_ENTRY_BYTES_MAX, redact_keys=(), clock=clock)
-    entries = [_converted_entry(entry, index, zone, check) for index, entry in enumerate(old)]
+    encoder, now_ns = EntryEncoder(entry_bytes_max=_ENTRY_BYTES_MAX, redact_keys=()), clock.now_ns()
+    entries = [_converted_entry(entry, index, zone) for index, entry in enumerate(old)]
+    for index, entry in enumerate(entries):
+        _require_taken(encoder, entry, index, now_ns)
     timestamp = _time(document, _TIMES, zone)
     if timestamp is None:
         timestamp = max(entry["timestamp"] for entry in entries)
@@ -139,13 +141,19 @@ def _converted(document: dict[str, Any], name: str, zone: tzinfo | None, clock: 
     return Converted(_kept(_failed(batch, document, name, zone)), notes)
 
 
-def _converted_entry(entry: object, index: int, zone: tzinfo | None, check: EntryEncoder) -> Entry:
+def _converted_entry(entry: object, index: int, zone: tzinfo | None) -> Entry:
     if not isinstance(entry, dict):
         raise BatchFileDamaged(f"entry {index} is no object")
     try:
-        converted = convert_entry(entry, zone)
-        check.encode(converted)
-        return converted
+        return convert_entry(entry, zone)
+    except ValidationError as error:
+        raise BatchFileDamaged(f"entry {index}: {error}") from None
+
+
+def _require_taken(encoder: EntryEncoder, entry: Entry, index: int, now_ns: int) -> None:
+    """What an aggregator would not take is not migrated: no server would take it either."""
+    try:
+        encoder.encode(entry, now_ns)
     except ValidationError as error:
         raise BatchFileDamaged(f"entry {index}: {error}") from None
 
