@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import socket
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -135,11 +135,12 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0]
 
 
-_here = threading.local()
+#: Set while apprise is at work. Apprise hands it on to the threads that it sends in.
+_silent: ContextVar[bool] = ContextVar("totalizer_silent", default=False)
 
 
 def _is_loud(record: logging.LogRecord) -> bool:
-    return not getattr(_here, "silent", False)
+    return not _silent.get()
 
 
 @contextmanager
@@ -147,8 +148,8 @@ def _silence() -> Iterator[None]:
     """Keep apprise, and the HTTP library under it, from logging addresses, which are secrets."""
     for name in ("apprise", "urllib3.connectionpool", "urllib3.util.retry"):
         logging.getLogger(name).addFilter(_is_loud)  # once only, however often it is added
-    _here.silent = True
+    token = _silent.set(True)
     try:
         yield
     finally:
-        _here.silent = False
+        _silent.reset(token)

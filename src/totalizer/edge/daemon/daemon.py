@@ -99,12 +99,10 @@ class CronRecoveryDaemon:
             ConfigurationError: a package is missing.
         """
         self._service.start(self.initialize, self._jobs())
-        self._log.info("daemon_started", data_path=str(self.folders.data), schedule=self.options.schedule_interval_ms)
 
     def stop(self) -> None:
         """End: a batch that is on its way is brought to its end, no further one is begun. Harmless the second time."""
-        if self._service.stop():
-            self._log.info("daemon_stopped", **self.get_recovery_metrics().to_document())
+        self._service.stop()
 
     def is_running(self) -> bool:
         """True between `start` and `stop`, in the process that started it."""

@@ -64,8 +64,10 @@ class Schedule:
                 next_run_time=_now() + timedelta(milliseconds=job.first_ms), max_instances=1, coalesce=True,
                 misfire_grace_time=None,
             )  # fmt: skip
-        self._scheduler.start()
+        # Paused, so that a job which stops everything finds everything begun.
+        self._scheduler.start(paused=True)
         self._guard.start()
+        self._scheduler.resume()
 
     def stop(self) -> None:
         """End, and wait for jobs that run, unless one of them is the caller. Nothing happens the second time."""

@@ -76,19 +76,20 @@ class Service:
                 raise
             self._schedule = schedule
             _RUNNING.add(self)
+        self._log.info("daemon_started", folder=str(self._path.parent))
 
-    def stop(self) -> bool:
-        """End, and wait for the jobs that run; False if nothing was running."""
+    def stop(self) -> None:
+        """End, and wait for the jobs that run. Nothing happens if it is not running."""
         with self._mutex:
             schedule, self._schedule = self._schedule, None
         if schedule is None:
-            return False
+            return
         self.stopping.set()
         schedule.stop()
         self.stopping.clear()  # what is asked for by hand goes on working
         self._lock.release()
         _RUNNING.discard(self)
-        return True
+        self._log.info("daemon_stopped", **self._counters.recovery().to_document())
 
     def _take_folder(self) -> None:
         try:
