@@ -14,7 +14,7 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.batch import Batch, Entry, new_batch_id
 from totalizer.edge.entry import validate_entry
 from totalizer.edge.metrics import percentile_of
-from totalizer.errors import ConfigurationError, ValidationError
+from totalizer.errors import ValidationError
 
 #: Bytes of entries that make a good batch.
 TARGET_BYTES = 64 << 10
@@ -110,10 +110,10 @@ def generate_batch_file_name(prefix: str = "batch", *, clock: Clock = SYSTEM_CLO
     """A fresh file name, such as `batch_1704067200000_a3f8b2.json`.
 
     Raises:
-        ConfigurationError: the prefix is empty, or could lead out of a folder.
+        ValidationError: the prefix is empty, or could lead out of a folder.
     """
     if not prefix or prefix.startswith(".") or not set(prefix).isdisjoint("/\\\0"):
-        raise ConfigurationError(f"prefix={prefix[:80]!r} must be a text that can begin a file's name")
+        raise ValidationError("prefix", f"{prefix[:80]!r} must be a text that can begin a file's name")
     return f"{prefix}_{new_batch_id(clock.now_ns())}.json"
 
 
@@ -200,14 +200,14 @@ def calculate_percentile(values: Iterable[float], percentile: float) -> float:
         percentile: 0 to 100; 50 is the median.
 
     Raises:
-        ConfigurationError: it is not, or a value is not a number.
+        ValidationError: it is not, or a value is not a number.
     """
     if isinstance(percentile, bool) or not isinstance(percentile, int | float) or not 0 <= percentile <= 100:
-        raise ConfigurationError(f"percentile={percentile!r} must be a number from 0 to 100")
+        raise ValidationError("percentile", f"{percentile!r} must be a number from 0 to 100")
     numbers = list(values)
     for value in numbers:
         if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-            raise ConfigurationError(f"values: {value!r} must be a number")
+            raise ValidationError("values", f"{value!r} must be a number")
     return float(percentile_of(numbers, percentile))
 
 

@@ -60,7 +60,8 @@ class EntryEncoder:
         self._entry_bytes_max, self._clock = entry_bytes_max, clock
         self._fates = _Fates(redact_keys)
         self._ids_lock = threading.Lock()
-        self._ids, self._ids_ms = iter(()), -1
+        self._ids_ms = -1
+        self._ids: Iterator[str] = iter(())
 
     def encode(self, entry: Mapping[str, Any], now_ns: int | None = None) -> bytes:
         """The entry as JSON, with an id: its own or a new one (UUID version 7).
@@ -101,7 +102,7 @@ class EntryEncoder:
                 str(unknown)[:SHOWN_MAX], "unknown member; userId, action, timestamp, metadata and id are known, "
                 "everything else belongs into metadata",
             )  # fmt: skip
-        checked = {
+        checked: Entry = {
             "id": None if entry.get("id") is None else _text(entry, "id"),
             "userId": _text(entry, "userId"),
             "action": _text(entry, "action"),
