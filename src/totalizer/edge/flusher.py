@@ -199,10 +199,13 @@ class Flusher:
         self.since = self._clock.monotonic() - min(max(age_s, 0.0), self._max_age_s)
 
     def _settle(self, also: Sequence[Ticket] = ()) -> None:
-        """Tell those whose entries are dealt with, and some others."""
+        """Tell those whose entries are dealt with, durably so, and some others."""
+        start, waiting = self._log.start, self._log.waiting
+        over = [each for each in list(self._tickets) if start >= each.target or not waiting or each in also]
+        if not over:
+            return
+        self._log.settle()
         with self._tickets_lock:
-            start, waiting = self._log.start, self._log.waiting
-            over = [each for each in self._tickets if start >= each.target or not waiting or each in also]
             self._tickets = [each for each in self._tickets if each not in over]
         for ticket in over:
             ticket.settled.set()

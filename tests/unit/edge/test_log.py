@@ -163,13 +163,16 @@ def test_segments_that_are_dealt_with_are_given_back(tmp_path: Path) -> None:
     assert opened(tmp_path).waiting == 0
 
 
+def fill(log: EntryLog) -> None:
+    for number in range(2000):
+        log.append(payload(number, metadata={"x": "y" * 3000}))
+
+
 def test_a_quota_is_kept_and_leaves_room_for_what_is_needed_to_drain(tmp_path: Path) -> None:
     log = opened(tmp_path, quota_bytes=1 << 20)
-    added = 0
     with pytest.raises(JournalFull, match="quota_bytes"):
-        for number in range(2000):
-            log.append(payload(number, metadata={"x": "y" * 3000}))
-            added += 1
+        fill(log)
+    added = log.added
     assert 250 < added < 420
     assert log.is_full
     for _ in range(added):

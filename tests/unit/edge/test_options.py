@@ -45,7 +45,7 @@ def test_a_long_wrong_value_is_cut() -> None:
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match="batchsize: unknown option; known are .*batch_size"):
+    with pytest.raises(ConfigurationError, match=r"batchsize: unknown option; known are .*batch_size"):
         Options.of({"batchsize": 5})
 
 
@@ -93,7 +93,7 @@ def test_an_aggregator_from_a_configuration(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigurationError, match="data_path=.*file/x.* cannot be used"):
+    with pytest.raises(ConfigurationError, match=r"data_path=.*file/x.* cannot be used"):
         SmartBatchAggregator(data_path=tmp_path / "file" / "x")
 
 
