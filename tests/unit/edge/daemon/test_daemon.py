@@ -14,8 +14,8 @@ import pytest
 
 import totalizer
 from support import wait_until
-from totalizer.clock import SYSTEM_CLOCK
 from totalizer import edge
+from totalizer.clock import SYSTEM_CLOCK
 from totalizer.edge.batch import Batch
 from totalizer.edge.daemon import DAEMON_LOCK, CronRecoveryDaemon, holder
 from totalizer.edge.daemon import needs as needs_module
