@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from crash.chances import Chances
 from crash.recovering import AWAY, COULD_NOT
-from crash.traced import Traced, call_set, child, require_strace, trace
+from crash.traced import Traced, call_set, child, finished_calls, require_strace, trace
 from totalizer.edge.batch import Batch, Entry, FailedBatch, decode_batch_file, decode_failed_file
 from totalizer.edge.daemon.scan import REASON_SUFFIX
 from totalizer.edge.folder import DRAFT_SUFFIX, Folders, write_file
@@ -18,6 +19,7 @@ from totalizer.edge.folder import DRAFT_SUFFIX, Folders, write_file
 T0 = 1_704_067_200_000
 #: Calls with which the daemon changes a disk. Starting the interpreter makes none of them.
 CALLS = ("pwrite64", "fsync", "rename", "unlink", "flock", "write")
+QUOTED = re.compile(r'"([^"]+)"')
 #: Entries by batch; see `EntrySink` for what becomes of them.
 BATCHES = {
     "a": ("good-1", "good-2"),
@@ -158,6 +160,30 @@ def test_a_disk_that_stays_broken_loses_nothing(tmp_path: Path) -> None:
     assert done.injected > 1
     trial.check_nothing_is_lost()
     trial.check_all_comes_right()
+
+
+def test_each_step_would_survive_a_power_loss_before_the_next_is_made(tmp_path: Path) -> None:
+    """A kill leaves the kernel's memory as it is; that a step is on the disk shows only in the order of the calls."""
+    trial = Trial(tmp_path / "trial")
+    done = trial.run()
+    assert done.code == 0, done.output
+    steps, unsynced = 0, set[str]()
+    synced_files = set[str]()
+    for call in finished_calls(done.log):
+        if call.result:
+            continue
+        if call.name == "fsync":
+            path = call.arguments.partition("<")[2].rstrip(">")
+            unsynced.discard(path)
+            synced_files.add(path)
+        elif call.name.startswith(("rename", "unlink")):
+            assert unsynced == set(), f"{call} comes before its predecessor is on the disk"
+            paths = QUOTED.findall(call.arguments)
+            unsynced = {str(Path(path).parent) for path in paths}
+            assert not paths[0].endswith(DRAFT_SUFFIX) or paths[0] in synced_files, f"{call}: its data is not"
+            steps += 1
+    assert unsynced == set()
+    assert steps > 12
 
 
 def test_the_checks_notice_what_they_are_for(tmp_path: Path) -> None:
