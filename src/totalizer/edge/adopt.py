@@ -16,7 +16,7 @@ from totalizer.edge.log import EntryLog
 from totalizer.edge.metrics import Counts, Metrics
 from totalizer.edge.options import Options
 from totalizer.edge.sinks.sink import Sink
-from totalizer.edge.status import JournalStatus, Report, edge_journals, journal_status, owner_pid
+from totalizer.edge.status import JournalStatus, Report, edge_journals, journal_status
 from totalizer.errors import JournalBusy, JournalError, JournalFailed
 from totalizer.journal import recover_idle
 from totalizer.journal.watermark import WATERMARK_NAME
@@ -59,8 +59,6 @@ def idle_journals(folders: Folders) -> list[JournalStatus]:
 
 def idle_status(folder: Path) -> JournalStatus | None:
     """A journal that no process has, put in order; None if one has it, or is just putting it in order."""
-    if owner_pid(folder) is not None:
-        return None
     try:
         if not recover_idle(folder):
             return None
@@ -201,7 +199,7 @@ class Adoption:
     def _look(self) -> list[Path]:
         found = []
         for folder in edge_journals(self._folders):
-            if owner_pid(folder) is not None or self._empty.get(folder) == (mark := _mark(folder)):
+            if self._empty.get(folder) == (mark := _mark(folder)):
                 continue
             status = idle_status(folder)
             if status is not None and status.waiting:

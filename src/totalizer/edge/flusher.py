@@ -62,6 +62,8 @@ class Flusher:
         self._stopped = False
         self._not_before = self._looked_at = float("-inf")
         self._room_wanted = False
+        # Flushed since the last look around, which tells others of it.
+        self._untold = False
         self.since: float | None = None
         self._thread = threading.Thread(target=self._run, name="totalizer flusher", daemon=True)
 
@@ -145,7 +147,7 @@ class Flusher:
         self._settle()
         now = self._clock.monotonic()
         if now - self._looked_at >= LOOK_INTERVAL_S:
-            self._looked_at = now
+            self._looked_at, self._untold = now, False
             self._log.retry_unsynced()
             self._look_around()
 
@@ -169,6 +171,7 @@ class Flusher:
 
     def _flush_one(self, trigger: str) -> Flushed | None:
         flushed = self._flush.run(self._log, trigger, self._pause)
+        self._untold = True
         if flushed is None or flushed.error is None:
             return flushed
         with self._tickets_lock:
@@ -236,7 +239,7 @@ class Flusher:
         """Seconds until there may be something to do without being woken."""
         now = self._clock.monotonic()
         if self.since is None and not self._tickets:
-            return IDLE_INTERVAL_S
+            return LOOK_INTERVAL_S if self._untold else IDLE_INTERVAL_S
         due = self._not_before if self._tickets or self._log.is_sealed else (self.since or now) + self._max_age_s
         return min(max(due - now, self._not_before - now, 0.0), LOOK_INTERVAL_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,20 +79,20 @@ def journal_status(folder: Path) -> JournalStatus:
 
 
 def owner_pid(folder: Path) -> int | None:
-    """The living process that has the journal open, as its lock's note says; None if none has."""
+    """The living process that has the journal open; None if none has."""
     try:
-        role, _, pid = (folder / LOCK_NAME).read_text().strip().partition(" ")
-    except (OSError, UnicodeDecodeError):
-        return None
-    if role == "free" or not pid.isdecimal() or not int(pid):
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
         return None
     try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, OverflowError):
-        return None
-    except PermissionError:  # it lives, as somebody else
-        return int(pid)
-    return int(pid)
+        # The note in the file outlives its process, and its number may be another's by now: the lock is what counts.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _, _, pid = os.pread(descriptor, 64, 0).decode(errors="replace").strip().partition(" ")
+        return int(pid) if pid.isdecimal() else 0
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def read_metrics(folders: Folders) -> Counts:

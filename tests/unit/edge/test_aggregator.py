@@ -485,8 +485,11 @@ def test_a_batch_that_is_not_taken_is_told_not_raised(tmp_path: Path, sink: Memo
 
 @pytest.mark.parametrize(
     "batch",
-    [{}, {"entries": []}, {"entries": 7}, {"entries": [1]}, {"entries": [{"a": object()}]},
-     {"entries": [{"a": "\ud800"}]}, {"entries": [{"userId": "u"}], "version": "9.0.0"}, {"entries": [{"userId": "u"}], "batchId": "../x"}],
+    [
+        {}, {"entries": []}, {"entries": 7}, {"entries": [1]}, {"entries": [{"a": object()}]},
+        {"entries": [{"a": "\ud800"}]}, {"entries": [{"userId": "u"}], "version": "9.0.0"},
+        {"entries": [{"userId": "u"}], "batchId": "../x"},
+    ],
 )  # fmt: skip
 def test_what_is_no_batch_is_told_not_raised(tmp_path: Path, sink: MemorySink, batch: dict[str, object]) -> None:
     with aggregator(tmp_path, sink=sink) as made:

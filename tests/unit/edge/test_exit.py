@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import PATIENCE_S, wait_until
+from support import PATIENCE_S
 from totalizer.edge import SmartBatchAggregator
 from totalizer.edge.adopt import adopt, idle_journals
 from totalizer.edge.folder import Folders
@@ -127,18 +127,7 @@ def test_an_end_that_would_take_long_is_cut_short(tmp_path: Path) -> None:
 
 
 def test_importing_the_library_loads_nothing_heavy() -> None:
-    heavy = (
-        "urllib3",
-        "rich",
-        "typer",
-        "apscheduler",
-        "apprise",
-        "asyncio",
-        "psutil",
-        "psycopg",
-        "multiprocessing",
-        "ssl",
-    )
+    heavy = ("urllib3", "rich", "typer", "apscheduler", "apprise", "asyncio", "psutil", "psycopg", "ssl", "email")
     code = f"import totalizer.edge, sys; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -153,7 +142,3 @@ def test_what_is_lazy_is_there() -> None:
         assert getattr(totalizer.edge, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         totalizer.edge.Nothing  # noqa: B018
-
-
-def test_wait_until_is_used() -> None:
-    wait_until(lambda: True, "nothing")
