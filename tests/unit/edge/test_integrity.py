@@ -181,6 +181,14 @@ def test_entries_that_were_delivered_twice_are_found(folders: Folders) -> None:
     assert "(entry-0, entry-1, entry-2, …)" in text
 
 
+def test_a_batch_that_was_taken_over_and_is_there_still_is_found(folders: Folders) -> None:
+    put(folders.data, batch("a", 1))
+    (folders.data / "imported").mkdir(mode=0o700)
+    assert found(folders) == {}
+    moved = put(folders.data / "imported", batch("a", 1))
+    assert "batch_a.json too" in found(folders)[moved.name][1]
+
+
 def test_an_entry_twice_in_one_batch_is_found(folders: Folders) -> None:
     put(folders.data, batch("a", 1, 1))
     assert "1 entry is in it, more than once" in found(folders)["batch_a.json"][1]

@@ -11,6 +11,7 @@ import msgspec
 
 from totalizer.clock import Clock
 from totalizer.edge.batch import Batch, decode_batch_file, decode_failed_file
+from totalizer.edge.daemon.cleanup import IMPORTED
 from totalizer.edge.entry import EntryEncoder
 from totalizer.edge.folder import DRAFT_SUFFIX, Folders, is_being_written
 from totalizer.edge.integrity.sightings import DELIVERED, Sightings
@@ -51,8 +52,8 @@ class FileCheck:
         """A verdict for each folder and each file in it. Files that go meanwhile are passed over."""
         folders = self._folders
         for folder in (
-            folders.data, folders.journal, folders.recovery, folders.abandoned, folders.errors, folders.health,
-            folders.logs,
+            folders.data, folders.data / IMPORTED, folders.journal, folders.recovery, folders.abandoned,
+            folders.errors, folders.health, folders.logs,
         ):  # fmt: skip
             if folder.is_dir():
                 yield Verdict(folder, "folder", 0, tuple(self._access(folder, os.lstat(folder))))
@@ -90,7 +91,7 @@ class FileCheck:
             return "failed", self._failed
         if folder == folders.abandoned and name.endswith(".abandoned.json"):
             return "abandoned", self._failed
-        if folder == folders.data and name.startswith("batch_") and name.endswith(".json"):
+        if folder in (folders.data, folders.data / IMPORTED) and name.startswith("batch_") and name.endswith(".json"):
             return DELIVERED, self._batch
         if folder == folders.health and name.startswith("health-") and name.endswith(".json"):
             return "health", _health

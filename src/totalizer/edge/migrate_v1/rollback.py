@@ -18,7 +18,7 @@ from totalizer.edge.migrate_v1.manifest import (
 from totalizer.edge.migrate_v1.migration import migrating
 from totalizer.errors import OperationError
 from totalizer.journal.disk import DISK, Disk
-from totalizer.journal.folder import LOCK_NAME
+from totalizer.journal.folder import LOCK_NAME, make_folder
 
 #: Problems named in a refusal.
 _NAMED_MAX = 10
@@ -87,14 +87,14 @@ def _undo(root: Path, steps: list[Step], disk: Disk) -> None:
     for step in steps:
         backup, original = root / BACKUP_NAME / step.source, root / step.source
         if digest_of_file(original) != step.source_digest:
+            make_folder(original.parent, disk)
             write_file(original, backup.read_bytes(), disk=disk)
             shutil.copystat(backup, original)
-    for step in steps:
-        if Path(step.target) != root / step.source:
-            remove_file(Path(step.target), disk)
-    for step in steps:
-        with contextlib.suppress(FileNotFoundError):
-            remove_file(root / BACKUP_NAME / step.source, disk)
+    targets = [Path(step.target) for step in steps if Path(step.target) != root / step.source]
+    backups = [root / BACKUP_NAME / step.source for step in steps]
+    for path in (*targets, *backups):
+        if path.exists():  # else an earlier call has removed it, or what it is for was never done
+            remove_file(path, disk)
     remove_file(root / BACKUP_NAME / MANIFEST_NAME, disk)
     _clear_away(root / BACKUP_NAME)
 

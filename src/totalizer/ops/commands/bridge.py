@@ -12,7 +12,6 @@ from totalizer.ops.batching.actions import flush_everything, quietly, recover_fa
 from totalizer.ops.batching.entries import read_entries
 from totalizer.ops.batching.flushing import add_entries, flush_due
 from totalizer.ops.batching.place import ConfigOption, DataPathOption, Format, FormatOption, SinkUrlOption, find_place
-from totalizer.ops.console import OUT
 
 app = typer.Typer(no_args_is_help=True, help="Batch entries, flush, recover: the actions for scripts.")
 
@@ -76,9 +75,6 @@ def aggregate(
     added = quietly(lambda: add_entries(place, given)) if given else 0
     if file is not None:
         added += quietly(lambda: add_entries(place, read_entries(file)))
-    if not place.folders.data.is_dir():
-        OUT.print(f"nothing was batched in {place.folders.data} yet", markup=False)
-        return
     show_flushed(quietly(lambda: flush_due(place, force=force, added=added)), form)
 
 
