@@ -78,14 +78,7 @@ class CronRecoveryDaemon:
         self._last_status: HealthStatus | None = None
 
     def initialize(self) -> None:
-        """Make the folders that are missing, and make sure that everything a running daemon needs is installed.
-
-        Raises:
-            DaemonError: the disk refuses.
-            ConfigurationError: a package is missing.
-        """
-        need("apscheduler")
-        need("psutil")
+        """Make the folders that are missing. DaemonError if the disk refuses."""
         try:
             self.folders.make()
         except OSError as error:
@@ -98,6 +91,8 @@ class CronRecoveryDaemon:
             DaemonError: it is running already, another daemon has the recovery folder, or the disk refuses.
             ConfigurationError: a package is missing.
         """
+        need("apscheduler")
+        need("psutil")
         self._service.start(self.initialize, self._jobs())
 
     def stop(self) -> None:

@@ -48,52 +48,69 @@ class Schedule:
     """
 
     def __init__(self, jobs: Sequence[Job], guard_s: float = GUARD_S) -> None:
-        self._jobs = {job.name: job for job in jobs}
-        self._guard_s, self._stop = guard_s, threading.Event()
-        executor = need("apscheduler.executors.pool").ThreadPoolExecutor(len(jobs))
+        self._guard_s, self._stopping = guard_s, threading.Event()
+        self._workers = {job.name: _Worker(job, self._stopping) for job in jobs}
+        # What it runs only rings a worker's bell, so that it may do that in its own thread. Its pools of threads would
+        # hold up the end of the program until a job is through.
+        executor = need("apscheduler.executors.debug").DebugExecutor()
         scheduler = need("apscheduler.schedulers.background").BackgroundScheduler
         self._scheduler: Any = scheduler(timezone=UTC, executors={"default": executor})
-        self._guard = threading.Thread(target=self._watch_clock, name="totalizer-clock-guard", daemon=True)
-        self._threads: set[int] = set()
+        self._guard = threading.Thread(target=self._watch_clock, name="totalizer clock guard", daemon=True)
 
     def start(self) -> None:
         """Begin. Returns at once."""
-        for job in self._jobs.values():
+        for name, worker in self._workers.items():
+            first = _now() + timedelta(milliseconds=worker.job.first_ms)
             self._scheduler.add_job(
-                self._run, "interval", args=[job], seconds=job.every_ms / 1000, id=job.name, name=job.name,
-                next_run_time=_now() + timedelta(milliseconds=job.first_ms), max_instances=1, coalesce=True,
-                misfire_grace_time=None,
+                worker.ring, "interval", seconds=worker.job.every_ms / 1000, id=name, name=name, next_run_time=first,
+                coalesce=True, misfire_grace_time=None,
             )  # fmt: skip
-        # Paused, so that a job which stops everything finds everything begun.
-        self._scheduler.start(paused=True)
+            worker.start()
         self._guard.start()
-        self._scheduler.resume()
+        self._scheduler.start()
 
     def stop(self) -> None:
         """End, and wait for jobs that run, unless one of them is the caller. Nothing happens the second time."""
-        if self._stop.is_set():
+        if self._stopping.is_set():
             return
-        self._stop.set()
-        self._scheduler.shutdown(wait=threading.get_ident() not in self._threads)
-        self._guard.join()
+        self._stopping.set()
+        self._scheduler.shutdown()
+        for worker in self._workers.values():
+            worker.ring()
+        for thread in (self._guard, *self._workers.values()):
+            if thread is not threading.current_thread():
+                thread.join()
 
     def catch_up(self) -> None:
         """Plan at once what is planned for later than an interval from now."""
         for planned in self._scheduler.get_jobs():
-            every = timedelta(milliseconds=self._jobs[planned.id].every_ms)
-            if planned.next_run_time is not None and planned.next_run_time > _now() + every + _SLACK:
+            job = self._workers[planned.id].job
+            latest = _now() + timedelta(milliseconds=max(job.every_ms, job.first_ms)) + _SLACK
+            if planned.next_run_time is not None and planned.next_run_time > latest:
                 planned.modify(next_run_time=_now())
 
     def _watch_clock(self) -> None:
-        while not self._stop.wait(self._guard_s):
-            self.catch_up()
+        while not self._stopping.wait(self._guard_s):
+            if self._scheduler.running:
+                self.catch_up()
 
-    def _run(self, job: Job) -> None:
-        self._threads.add(threading.get_ident())
-        try:
-            job.run()
-        finally:
-            self._threads.discard(threading.get_ident())
+
+class _Worker(threading.Thread):
+    """Runs one job each time its bell was rung; rings while it runs count as one."""
+
+    def __init__(self, job: Job, stopping: threading.Event) -> None:
+        super().__init__(name=f"totalizer {job.name}", daemon=True)
+        self.job, self._stopping, self._bell = job, stopping, threading.Event()
+
+    def ring(self) -> None:
+        """Have the job run."""
+        self._bell.set()
+
+    def run(self) -> None:
+        """Until the schedule stops."""
+        while self._bell.wait() and not self._stopping.is_set():
+            self._bell.clear()
+            self.job.run()
 
 
 def _now() -> datetime:

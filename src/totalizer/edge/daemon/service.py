@@ -71,10 +71,10 @@ class Service:
                 schedule = Schedule([job._replace(run=self._safely(job)) for job in jobs])
                 self.started_at = self._clock.monotonic()
                 schedule.start()
+                self._schedule = schedule
             except BaseException:
                 self._lock.release()
                 raise
-            self._schedule = schedule
             _RUNNING.add(self)
         self._log.info("daemon_started", folder=str(self._path.parent))
 

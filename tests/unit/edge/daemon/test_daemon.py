@@ -147,6 +147,20 @@ def test_a_program_that_forgets_to_stop_it_ends_cleanly(folders: Folders) -> Non
     assert "daemon-stopped" in (folders.logs / "recovery.log").read_text()
 
 
+def test_a_program_that_ends_during_a_long_recovery_does_not_wait_for_all_of_it(folders: Folders) -> None:
+    for number in range(500):
+        keep(folders, failed(str(number), timestamp=T0 + number))
+    slow = (
+        "from totalizer.edge.daemon import target\n"
+        "target.SinkTarget.attempt = lambda self, batch: (time.sleep(0.1), target.Attempt())[1]\n"
+        "time.sleep(0.5)"
+    )
+    with other(folders, slow) as process:
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert len(folders.failed_files()) > 100
+
+
 def test_a_forked_child_has_no_daemon_and_takes_none_away(
     quick: CronRecoveryDaemon, folders: Folders, sink: ScriptedSink
 ) -> None:
