@@ -314,6 +314,24 @@ def test_validation_passes_and_fails(tmp_path: Path, folders: Folders) -> None:
     assert (done.returncode, "does not exist" in done.stderr) == (1, True)
 
 
+def test_what_the_system_refuses_is_one_line(tmp_path: Path, folders: Folders) -> None:
+    folders.make()
+    folders.journal.mkdir(mode=0o700)
+    (folders.journal / "flush-requested").symlink_to("elsewhere")
+    done = run(tmp_path, "bridge", "aggregate-force")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "flush-requested" in done.stderr
+
+
+def test_json_is_written_as_it_is(tmp_path: Path, folders: Folders) -> None:
+    """A terminal's library would make a picture of `:x:`, and markup of `[b]`."""
+    odd = tmp_path / ":x:[b]"
+    done = run(tmp_path, "bridge", "aggregate", "--data-path", str(odd), "--entry", json.dumps(entry()))
+    assert done.returncode == 0
+    status = answer(run(tmp_path, "bridge", "aggregate-status", "--data-path", str(odd), "--format", "json"))
+    assert status["dataPath"] == str(odd)
+
+
 def test_diagnostics_tell_what_is_needed_and_no_secret(tmp_path: Path, folders: Folders) -> None:
     secret = "tz_0123456789"
     away = {"TOTALIZER_URL": f"http://127.0.0.1:{free_port()}", "TOTALIZER_API_KEY": secret, "TOTALIZER_HOME": ""}

@@ -10,6 +10,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
+from totalizer.errors import OperationError
 from totalizer.ops.batching.document import document_of
 from totalizer.ops.batching.flushing import Flushed, flush_all, recover
 from totalizer.ops.batching.overview import overview
@@ -21,13 +22,19 @@ T = TypeVar("T")
 
 
 def quietly(action: Callable[[], T]) -> T:
-    """Do something whose log records say what its result says, too: they go to the log files alone."""
+    """Do something whose log records say what its result says, too: they go to the log files alone.
+
+    Raises:
+        OperationError: the system refuses something that is not expected to be refused.
+    """
     logger = logging.getLogger("totalizer.edge")
     handler, propagate = logging.NullHandler(), logger.propagate
     logger.addHandler(handler)
     logger.propagate = False
     try:
         return action()
+    except OSError as error:
+        raise OperationError(f"the system refuses: {error}") from error
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
@@ -35,7 +42,7 @@ def quietly(action: Callable[[], T]) -> T:
 
 def show_json(document: Any) -> None:
     """Write a document for programs: one JSON value, indented."""
-    OUT.print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode(), markup=False)
+    OUT.out(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())  # as it is, without markup or emoji
 
 
 def show_status(place: Place, form: str, *, detailed: bool) -> None:
@@ -45,7 +52,7 @@ def show_status(place: Place, form: str, *, detailed: bool) -> None:
     if form == "json":
         show_json(document)
     elif form == "markdown":
-        OUT.print(as_markdown(document), markup=False)
+        OUT.out(as_markdown(document))
     else:
         OUT.print(as_text(document))
 

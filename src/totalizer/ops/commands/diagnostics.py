@@ -45,10 +45,10 @@ def diagnostics(
     found = quietly(lambda: overview(place.folders))
     document = document_of(found, detailed=True)
     if form is DiagnosticsFormat.PROMETHEUS:
-        OUT.print(text(found.families()), end="", markup=False)
+        OUT.out(text(found.families()), end="")
         return
     if not metrics:
-        document = {**diagnosis(place), **document}
+        document = {**quietly(lambda: diagnosis(place)), **document}
     if form is DiagnosticsFormat.JSON:
         show_json(document)
         return
