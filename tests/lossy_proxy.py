@@ -23,14 +23,18 @@ class LossyProxy:
     """
 
     def __init__(self, url: str, request: Fate = lambda: "pass", answer: Fate = lambda: "pass") -> None:
-        parts = urlsplit(url)
-        self._target = (str(parts.hostname), int(parts.port or 80))
+        self.retarget(url)
         self.request, self.answer = request, answer
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
+
+    def retarget(self, url: str) -> None:
+        """Stand before another server from the next connection on."""
+        parts = urlsplit(url)
+        self._target = (str(parts.hostname), int(parts.port or 80))
 
     def close(self) -> None:
         """Break all connections and stop."""
