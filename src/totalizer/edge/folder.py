@@ -3,6 +3,7 @@
 .totalizer/
 ├── aggregated/                 data_path
 │   ├── batch_<id>.json         delivered to the folder
+│   ├── imported/               where batch files may be moved by whoever took them over; cleaned up when old
 │   ├── journal/                entries that are not delivered yet, one folder for each process
 │   └── recovery/               recovery_path
 │       ├── batch_<id>.failed.json
@@ -24,6 +25,8 @@ from totalizer.journal.folder import make_folder
 
 #: Ends the name of a file that is being written. What a killed process left of them is swept at the next start.
 DRAFT_SUFFIX = ".tmp"
+#: A draft older than this is of no living process, even if one has the number in its name: writing takes milliseconds.
+DRAFT_AGE_S_MAX = 3600
 
 
 class Folders:

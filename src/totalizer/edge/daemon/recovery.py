@@ -26,8 +26,8 @@ from totalizer.edge.daemon.target import Attempt, Target
 from totalizer.edge.folder import Folders, remove_file, write_file
 from totalizer.errors import BatchFileDamaged, BatchVersionUnknown
 
-#: After so many batches in a row that found the target away, the others wait for the next turn: it would cost each of
-#: them one of its attempts, and the length of a time-out.
+#: So many batches in a row that find the target away make an outage. Then one attempt a turn looks whether it is over,
+#: the other batches wait, and no attempt counts against the limit: it says nothing about the batch.
 AWAY_MAX = 3
 #: Characters of an error that are kept in a batch's file.
 _ERROR_LENGTH_MAX = 2000
@@ -113,6 +113,8 @@ class Recovery:
         self._backoff = Backoff(options)
         self.progressed_at = float("-inf")
         self._hold_until = float("-inf")
+        # Ids of batches in a row that found the target away.
+        self._away: set[str] = set()
 
     def many(self, batches: Iterable[AnyBatch], *, force: bool) -> RecoveryResult:
         """Try batches in their order.
@@ -121,13 +123,11 @@ class Recovery:
             batches: scanned, or read.
             force: try each, though its time has not come or the target seems to be away.
         """
-        total, away = RecoveryResult(), 0
+        total = RecoveryResult()
         for batch in batches:
             result: Reprocessed | None = None
-            held_off = away >= AWAY_MAX or self._clock.monotonic() < self._hold_until
-            if not self._stopping.is_set() and (force or (not held_off and self._due(batch))):
-                result, attempt = self._one(self._path(batch), force=force)
-                away = away + 1 if attempt is not None and attempt.away else 0
+            if not self._stopping.is_set() and (force or (not self._held_off(total) and self._due(batch))):
+                result = self._one(self._path(batch), force=force)
             total = total.plus(result)
             self.progressed_at = self._clock.monotonic()
         self.progressed_at = self._clock.monotonic()
@@ -135,38 +135,56 @@ class Recovery:
 
     def one(self, batch: AnyBatch) -> Reprocessed:
         """Try a batch now, whether its time has come or not."""
-        return self._one(self._path(batch), force=True)[0]
+        return self._one(self._path(batch), force=True)
 
-    def _one(self, path: Path, *, force: bool) -> tuple[Reprocessed, Attempt | None]:
+    def _held_off(self, total: RecoveryResult) -> bool:
+        """True if the target wants to be left alone, or is away and was looked for in this turn."""
+        looked = total.succeeded + total.failed > 0
+        return self._clock.monotonic() < self._hold_until or (looked and len(self._away) >= AWAY_MAX)
+
+    def _one(self, path: Path, *, force: bool) -> Reprocessed:
         """The file counts, not what was read of it some time ago: another process may have been faster."""
         try:
             with recovery_lock(self._folders, self._clock, LOCK_WAIT_S):
                 failed = load_failed(path, self._options.file_bytes_max)
                 if not force and not self._due(failed):
-                    return _untried(failed.retry_count, "it was just tried by another process"), None
+                    return _untried(failed.retry_count, "it was just tried by another process")
                 return self._tried(path, failed)
         except Busy:
-            return _untried(0, "another process is busy with failed batches; try again"), None
+            return _untried(0, "another process is busy with failed batches; try again")
         except FileNotFoundError:
-            return _untried(0, f"{path} is gone: it was delivered, or moved"), None
+            return _untried(0, f"{path} is gone: it was delivered, or moved")
         except (BatchFileDamaged, BatchVersionUnknown, OSError) as error:
             self._log.warning("batch_skipped", file=str(path), reason=str(error))
-            return _untried(0, str(error)), None
+            return _untried(0, str(error))
 
-    def _tried(self, path: Path, failed: FailedBatch) -> tuple[Reprocessed, Attempt | None]:
+    def _tried(self, path: Path, failed: FailedBatch) -> Reprocessed:
         if failed.retry_count >= self._options.batch_retry_limit:
-            return self._given_up(path, failed), None
+            return self._given_up(path, failed)
         started = self._clock.monotonic()
         attempt = self._target.attempt(replace(failed.batch, recovered=True))
-        if attempt.retry_after_s is not None and attempt.away:
-            longest_s = self._options.backoff_ms_max / 1000
-            self._hold_until = self._clock.monotonic() + min(attempt.retry_after_s, longest_s)
-        result = self._settled(path, failed, attempt)
+        if self._is_outage(failed.batch_id, attempt):
+            result = Reprocessed(False, False, failed.retry_count, attempt.error)
+        else:
+            result = self._settled(path, failed, attempt)
         self._counters.attempted(
             success=result.success, abandoned=result.abandoned, seconds=self._clock.monotonic() - started
         )
         self._told(failed, result)
-        return result, attempt
+        return result
+
+    def _is_outage(self, batch_id: str, attempt: Attempt) -> bool:
+        """True if the target is away, and enough batches before have found it so."""
+        if not attempt.away:
+            self._away.clear()
+            return False
+        if attempt.retry_after_s is not None:
+            longest_s = self._options.backoff_ms_max / 1000
+            self._hold_until = self._clock.monotonic() + min(attempt.retry_after_s, longest_s)
+        if len(self._away) >= AWAY_MAX:
+            return True
+        self._away.add(batch_id)
+        return False
 
     def _settled(self, path: Path, failed: FailedBatch, attempt: Attempt) -> Reprocessed:
         count = failed.retry_count + 1

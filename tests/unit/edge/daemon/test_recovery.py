@@ -247,15 +247,34 @@ def test_what_the_target_asks_for_is_kept_to_for_every_batch(
     assert daemon.reprocess_failed_batches() == RecoveryResult(processed=2, succeeded=2)
 
 
-def test_a_target_that_is_away_costs_three_batches_an_attempt_and_not_all(
-    daemon: CronRecoveryDaemon, folders: Folders, sink: ScriptedSink
+def test_an_outage_costs_three_batches_an_attempt_and_no_more(
+    daemon: CronRecoveryDaemon, folders: Folders, sink: ScriptedSink, clock: HandClock
 ) -> None:
     for number in range(10):
         keep(folders, failed(str(number), timestamp=T0 + number))
     sink.always = away
     assert daemon.reprocess_failed_batches() == RecoveryResult(processed=3, failed=3, skipped=7)
-    assert [one.retry_count for one in daemon.scan_for_failed_batches()] == [1] * 3 + [0] * 7
+    for _ in range(50):
+        # One batch a turn looks whether the target is back.
+        assert daemon.reprocess_failed_batches() == RecoveryResult(processed=1, failed=1, skipped=9)
+        clock.forward(HOUR_MS)
+    assert len(sink.attempts) == 53
     assert daemon.reprocess_failed_batches(force=True) == RecoveryResult(processed=10, failed=10)
+    assert [one.retry_count for one in daemon.scan_for_failed_batches()] == [1] * 3 + [0] * 7
+    sink.always = None
+    assert daemon.reprocess_failed_batches() == RecoveryResult(processed=10, succeeded=10)
+    assert len(sink.entries) == 30
+
+
+def test_two_batches_are_no_proof_of_an_outage(
+    daemon: CronRecoveryDaemon, folders: Folders, sink: ScriptedSink
+) -> None:
+    for name in ("a", "b"):
+        keep(folders, failed(name))
+    sink.always = away
+    for _ in range(5):
+        daemon.reprocess_failed_batches(force=True)
+    assert (folders.failed_files(), len(folders.abandoned_files())) == ([], 2)
 
 
 def test_a_batch_that_is_always_answered_with_an_error_keeps_no_other_waiting(
