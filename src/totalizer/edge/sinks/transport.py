@@ -78,8 +78,9 @@ class _TimedReader(io.RawIOBase):
 
 
 class TimedSocket:
-    """A connected socket, all of whose calls together end by a deadline. A plain time limit would start anew with
-    every byte that comes.
+    """A connected socket, all of whose calls together end by a deadline.
+
+    A plain time limit would start anew with every byte that comes.
 
     Args:
         inner: the socket, plain or TLS.

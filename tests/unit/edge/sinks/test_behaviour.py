@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from totalizer.edge import Batch, FileSink, Sink
+from support import new_organization
+from totalizer.edge import Batch, FileSink, HttpSink, Sink
 from totalizer.edge.batch import decode_batch_file, new_batch_id
 from unit.edge.parts import MemorySink, entry
 
@@ -55,8 +56,24 @@ def memory_case(tmp_path: Path, request: pytest.FixtureRequest) -> Case:
     return Case(sink, lambda: list(sink.entries.values()), lambda: sink)
 
 
+def http_case(tmp_path: Path, request: pytest.FixtureRequest) -> Case:
+    """The running server; what it stores has no order of its own."""
+    stack = new_organization(request.getfixturevalue("running_stack"))
+
+    def found() -> list[dict[str, Any]]:
+        stack.drain()
+        rows = stack.sql("SELECT metadata FROM events.time_entries WHERE organization_id = %s", stack.organization_id)
+        return sorted(({"metadata": row[0]} for row in rows), key=lambda each: int(each["metadata"]["of"]))
+
+    def make() -> HttpSink:
+        return HttpSink(stack.url, stack.key)
+
+    return Case(make(), found, make)
+
+
 SINKS: dict[str, Callable[[Path, pytest.FixtureRequest], Case]] = {
-    "file": file_case, "file in place": file_in_place_case, "memory": memory_case
+    "file": file_case, "file in place": file_in_place_case, "memory": memory_case,
+    "http": http_case,
 }  # fmt: skip
 
 
