@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
@@ -13,10 +13,10 @@ from totalizer.edge.batch_flush import BatchFlush
 from totalizer.edge.courier import Courier
 from totalizer.edge.folder import Folders
 from totalizer.edge.log import EntryLog
-from totalizer.edge.metrics import Counts, Metrics
+from totalizer.edge.metrics import Metrics
 from totalizer.edge.options import Options
 from totalizer.edge.sinks.sink import Sink
-from totalizer.edge.status import JournalStatus, Report, edge_journals, journal_status
+from totalizer.edge.status import JournalStatus, edge_journals, journal_status
 from totalizer.errors import JournalBusy, JournalError, JournalFailed
 from totalizer.journal import recover_idle
 from totalizer.journal.watermark import WATERMARK_NAME
@@ -84,23 +84,25 @@ def adopt(
         JournalFailed: the folder of the journals cannot be listed.
     """
     options = Options(data_path=folders.data, sink=sink, clock=clock)
-    courier, trail = Courier(sink, folders, clock, options.disk), audit(folders, "aggregation", clock)
-    rest = pause or _sleeper(clock)
-    journals, waiting, errors, counts = 0, 0, [], Counts()
+    metrics = Metrics(options.target_time_ms, options.max_time_ms)
+    courier = Courier(sink, folders, clock, options.disk)
+    flush = BatchFlush(courier, options, metrics, audit(folders, "aggregation", clock))
+    return adopt_all(folders, options, flush, due, pause)
+
+
+def adopt_all(
+    folders: Folders, options: Options, flush: BatchFlush, due: Callable[[JournalStatus], bool],
+    pause: Callable[[float], bool] | None = None,
+) -> Adopted:  # fmt: skip
+    """As `adopt`, with an aggregator's own parts."""
+    pause = pause or _sleeper(options.clock)
+    total = Adopted(0, 0, 0, 0, ())
     for status in idle_journals(folders):
         if status.error is not None:
-            errors.append(status.error)
+            total = replace(total, errors=(*total.errors, status.error))
         elif due(status):
-            journals += 1
-            metrics = Metrics(options.target_time_ms, options.max_time_ms)
-            # The journal's own figures go on where its process left them.
-            report = Report(folders, status.folder, metrics, clock)
-            left, problems = _drain(status.folder, options, BatchFlush(courier, options, metrics, trail), rest)
-            report.write(added=0)
-            waiting += left
-            errors += problems
-            counts += metrics.counts()
-    return Adopted(journals, counts.delivered, counts.failed + counts.refused, waiting, tuple(errors))
+            total = _drain(total, status.folder, options, flush, pause)
+    return total
 
 
 def _sleeper(clock: Clock) -> Callable[[float], bool]:
@@ -112,30 +114,33 @@ def _sleeper(clock: Clock) -> Callable[[float], bool]:
 
 
 def _drain(
-    folder: Path, options: Options, flush: BatchFlush, pause: Callable[[float], bool]
-) -> tuple[int, list[str]]:  # fmt: skip
-    """Flush all of a journal; what waits in it still, and why."""
-    errors: list[str] = []
+    total: Adopted, folder: Path, options: Options, flush: BatchFlush, pause: Callable[[float], bool]
+) -> Adopted:
+    """Flush all of a journal; the total with that in it."""
+    errors = list(total.errors)
+    delivered, failed = total.delivered, total.failed
     try:
         log = EntryLog.open(folder, options)
     except JournalBusy:
-        return 0, []
+        return total
     except JournalError as error:
-        return 0, [str(error)]
+        return replace(total, errors=(*errors, str(error)))
     try:
         while (flushed := flush.run(log, "adopted", pause)) is not None:
+            missing = flushed.error.batch_size if flushed.error is not None else 0
             errors += [str(flushed.error)] if flushed.error is not None else []
+            if flushed.entries:
+                delivered, failed = delivered + flushed.entries - missing, failed + missing
             if not flushed.entries or not pause(0):
                 break
     except JournalError as error:
         errors.append(str(error))
-    finally:
-        left = log.waiting
-        try:
-            log.close()
-        except JournalFailed as error:
-            errors.append(str(error))
-    return left, errors
+    left = total.waiting + log.waiting
+    try:
+        log.close()
+    except JournalFailed as error:
+        errors.append(str(error))
+    return Adopted(total.journals + 1, delivered, failed, left, tuple(errors))
 
 
 class Adoption:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+from totalizer.edge.adopt import Adopted, adopt_all
 from totalizer.edge.audit import audit
 from totalizer.edge.backlog import read_waiting
 from totalizer.edge.batch import Batch, Entry
+from totalizer.edge.batch_flush import BatchFlush
 from totalizer.edge.courier import Courier
 from totalizer.edge.engine import Engine
 from totalizer.edge.entry import EntryEncoder
@@ -24,6 +26,7 @@ from totalizer.edge.rate import RateLimit
 from totalizer.edge.records import entry_payload
 from totalizer.edge.sinks.file import FileSink
 from totalizer.edge.sinks.sink import Sink
+from totalizer.edge.status import JournalStatus
 from totalizer.errors import (
     AggregatorClosed,
     ConfigurationError,
@@ -185,6 +188,18 @@ class SmartBatchAggregator:
                 Entries without an id get one that follows from the batch, the place and the contents.
         """
         return process(batch, self._courier, self._metrics, self._audit, self.options.clock)
+
+    def adopt(self, due: Callable[[JournalStatus], bool] = lambda status: True) -> Adopted:
+        """Deliver what waits in the journals of processes that are gone; blocks until all of it is tried.
+
+        Args:
+            due: which journals to take; all by default.
+
+        Raises:
+            JournalFailed: the folder of the journals cannot be listed.
+        """
+        flush = BatchFlush(self._courier, self.options, self._metrics, self._audit)
+        return adopt_all(self.folders, self.options, flush, due)
 
     def shutdown(self, timeout_ms: int | None = None) -> None:
         """Deliver what waits, end the thread, give the journal back. The second time nothing happens.
