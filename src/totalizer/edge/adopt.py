@@ -16,7 +16,7 @@ from totalizer.edge.log import EntryLog
 from totalizer.edge.metrics import Metrics
 from totalizer.edge.options import Options
 from totalizer.edge.sinks.sink import Sink
-from totalizer.edge.status import JournalStatus, edge_journals, journal_status
+from totalizer.edge.status import JournalStatus, add_counts, edge_journals, journal_status
 from totalizer.errors import JournalBusy, JournalError, JournalFailed
 from totalizer.journal import recover_idle
 from totalizer.journal.watermark import WATERMARK_NAME
@@ -87,21 +87,25 @@ def adopt(
     metrics = Metrics(options.target_time_ms, options.max_time_ms)
     courier = Courier(sink, folders, clock, options.disk)
     flush = BatchFlush(courier, options, metrics, audit(folders, "aggregation", clock))
-    return adopt_all(folders, options, flush, due, pause)
+    return adopt_all(folders, options, flush, due, pause, untold=metrics)
 
 
 def adopt_all(
     folders: Folders, options: Options, flush: BatchFlush, due: Callable[[JournalStatus], bool],
-    pause: Callable[[float], bool] | None = None,
+    pause: Callable[[float], bool] | None = None, untold: Metrics | None = None,
 ) -> Adopted:  # fmt: skip
-    """As `adopt`, with an aggregator's own parts."""
+    """As `adopt`, with an aggregator's own parts.
+
+    Args:
+        untold: the figures of `flush`, if nobody else shows them: they are added to those in the journals' folders.
+    """
     pause = pause or _sleeper(options.clock)
     total = Adopted(0, 0, 0, 0, ())
     for status in idle_journals(folders):
         if status.error is not None:
             total = replace(total, errors=(*total.errors, status.error))
         elif due(status):
-            total = _drain(total, status.folder, options, flush, pause)
+            total = _drain(total, status.folder, options, flush, pause, untold)
     return total
 
 
@@ -114,8 +118,9 @@ def _sleeper(clock: Clock) -> Callable[[float], bool]:
 
 
 def _drain(
-    total: Adopted, folder: Path, options: Options, flush: BatchFlush, pause: Callable[[float], bool]
-) -> Adopted:
+    total: Adopted, folder: Path, options: Options, flush: BatchFlush, pause: Callable[[float], bool],
+    untold: Metrics | None,
+) -> Adopted:  # fmt: skip
     """Flush all of a journal; the total with that in it."""
     errors = list(total.errors)
     delivered, failed = total.delivered, total.failed
@@ -136,6 +141,8 @@ def _drain(
     except JournalError as error:
         errors.append(str(error))
     left = total.waiting + log.waiting
+    if untold is not None:  # while the journal is ours
+        add_counts(folder, untold.take(), options.clock)
     try:
         log.close()
     except JournalFailed as error:

@@ -172,8 +172,8 @@ class Metrics:
 
     def flushed(self, trigger: str, took_ms: float, *, delivered: int, failed: int, refused: int, retries: int) -> None:
         """A flush has ended; entries by what became of them."""
-        counts = self._counts
         with self._lock:
+            counts = self._counts
             counts.delivered += delivered
             counts.failed += failed
             counts.refused += refused
@@ -193,6 +193,12 @@ class Metrics:
         """A copy of the counts."""
         with self._lock:
             return self._counts + Counts()
+
+    def take(self) -> Counts:
+        """The counts, which begin anew."""
+        with self._lock:
+            taken, self._counts = self._counts, Counts()
+            return taken
 
     def performance(self) -> PerformanceMetrics:
         """The figures for people."""

@@ -111,6 +111,23 @@ def read_counts(folder: Path) -> Counts:
         return Counts()
 
 
+def add_counts(folder: Path, counts: Counts, clock: Clock) -> None:
+    """Add to the counts kept in the folder of a journal that is this process'. Never raises: they are for people."""
+    with contextlib.suppress(OSError):
+        _write_counts(folder, read_counts(folder) + counts, clock)
+
+
+def _write_counts(folder: Path, counts: Counts, clock: Clock) -> None:
+    document: dict[str, Any] = {"pid": os.getpid(), "atMs": clock.now_ns() // 1_000_000} | to_document(counts)
+    path, draft = folder / METRICS_NAME, folder / f"{METRICS_NAME}.new"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, msgspec.json.encode(document))
+    finally:
+        os.close(descriptor)
+    os.replace(draft, path)
+
+
 def request_flush(folders: Folders) -> None:
     """Ask every living process to flush what waits; they look once a second. OSError if the disk refuses."""
     path = folders.journal / FLUSH_REQUESTED_NAME
@@ -145,17 +162,9 @@ class Report:
         counts.added = added
         if counts == self._written:
             return
-        document: dict[str, Any] = {"pid": os.getpid(), "atMs": self._clock.now_ns() // 1_000_000}
-        document |= to_document(self._before + counts)
-        draft = self._path.with_name(f"{METRICS_NAME}.new")
         # The figures are for people; a disk that refuses them shows itself where it matters.
         with contextlib.suppress(OSError):
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            try:
-                os.write(descriptor, msgspec.json.encode(document))
-            finally:
-                os.close(descriptor)
-            os.replace(draft, self._path)
+            _write_counts(self._path.parent, self._before + counts, self._clock)
             self._written = counts
 
     def _requested_ns(self) -> int:
