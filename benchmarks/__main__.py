@@ -17,7 +17,10 @@ from totalizer.errors import OperationError
 from totalizer.ops.console import OUT, exit_code_of
 
 #: Every benchmark: its module is called like it and has `run(quick) -> Iterator[Result]`.
-BENCHMARKS = {"ingest": "batches and single events until they are stored; idle memory; second start"}
+BENCHMARKS = {
+    "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
+    "ingest": "batches and single events until they are stored; idle memory; second start",
+}
 
 
 def main(

@@ -17,7 +17,7 @@ from totalizer.edge.batch_flush import BatchFlush
 from totalizer.edge.courier import Courier
 from totalizer.edge.engine import Engine
 from totalizer.edge.entry import EntryEncoder
-from totalizer.edge.exit import at_exit, not_at_exit
+from totalizer.edge.exit import at_exit, close_unowned, not_at_exit
 from totalizer.edge.folder import Folders
 from totalizer.edge.metrics import Metrics, PerformanceMetrics, Stats
 from totalizer.edge.options import Options, from_config
@@ -260,6 +260,8 @@ class SmartBatchAggregator:
             if self._engine is None:
                 self._engine = Engine(self.folders, self.options, self._courier, self._metrics, self._audit)
                 at_exit(self._engine, self.options)
+                timeout_s = self.options.exit_timeout_ms / 1000
+                weakref.finalize(self, close_unowned, self._engine, timeout_s).atexit = False
             return self._engine
 
     def _after_fork(self) -> None:

@@ -72,6 +72,7 @@ class BatchFlush:
         try:
             files = self._courier.keep(outcome)
         except OSError as error:
+            self._metrics.count(flushes=1, failed_flushes=1)
             return Flushed(0, self._left(outcome, f"and it cannot be put into the recovery folder: {error}"))
         log.done(_done(outcome, taken))
         self._count(outcome, trigger, (self._clock.monotonic() - started) * 1000)

@@ -95,11 +95,11 @@ class Engine:
         self._adoption.forget()
 
     def _close_log(self) -> None:
-        waiting = self.log.waiting
         try:
             self.log.close()
         except JournalFailed as error:
             LOGGER.error("%s", error)
+        waiting = self.log.waiting
         if self.log.lost:
             LOGGER.error("%d entries never became durable: the disk refused them", self.log.lost)
         if waiting:

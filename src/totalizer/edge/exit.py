@@ -7,9 +7,10 @@ import logging
 import os
 import queue
 import signal
+import sys
 import threading
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from totalizer.edge.options import Options
 
@@ -28,10 +29,12 @@ class Exit:
         # `put` may be called in a signal handler, whatever the interrupted thread is at.
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._listening = False
+        self._pools: set[str] = set()
 
     def add(self, engine: Engine, options: Options) -> None:
         """Close this one at the end of the process."""
         self._engines[engine] = options.exit_timeout_ms / 1000
+        self._tell_process_pools()
         if options.flush_on_sigterm:
             self._listen()
 
@@ -39,11 +42,26 @@ class Exit:
         """It is closed."""
         self._engines.pop(engine, None)
 
+    def __contains__(self, engine: Engine) -> bool:
+        return engine in self._engines
+
+    def close(self, engine: Engine, timeout_s: float) -> None:
+        """Close this one now."""
+        if self._engines.pop(engine, None) is not None:
+            engine.close(timeout_s)
+
     def close_all(self) -> None:
         """Close them, one after the other."""
         for engine, timeout_s in list(self._engines.items()):
-            self._engines.pop(engine, None)
-            engine.close(timeout_s)
+            self.close(engine, timeout_s)
+
+    def _tell_process_pools(self) -> None:
+        """Workers of multiprocessing and of Celery end without atexit; both run finalizers of their own."""
+        for name in ("multiprocessing.util", "billiard.util"):
+            module: Any = sys.modules.get(name)
+            if module is not None and name not in self._pools:
+                self._pools.add(name)
+                module.Finalize(None, self.close_all, exitpriority=10)
 
     def _listen(self) -> None:
         """Handle SIGTERM, if it would just end the process."""
@@ -80,6 +98,16 @@ _exit = Exit()
 def at_exit(engine: Engine, options: Options) -> None:
     """Close an engine at the end of this process, within `exit_timeout_ms`."""
     _exit.add(engine, options)
+
+
+def close_unowned(engine: Engine, timeout_s: float) -> None:
+    """Close the engine of an aggregator that nobody holds any more, in a thread: this may be called in any one."""
+    if engine not in _exit:
+        return
+    try:
+        threading.Thread(target=_exit.close, args=(engine, timeout_s), name="totalizer closer").start()
+    except RuntimeError:  # the interpreter is ending, and closes it itself
+        LOGGER.debug("an aggregator is closed by the end of the process")
 
 
 def not_at_exit(engine: Engine) -> None:

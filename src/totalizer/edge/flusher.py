@@ -227,6 +227,7 @@ class Flusher:
             f"{waiting} entries stay in the journal: {reason}", batch_size=waiting, retryable=True, timestamp=now_ms
         )
         LOGGER.error("%s", error)
+        self._metrics.count(flushes=1, failed_flushes=1)
         with self._tickets_lock:
             for ticket in self._tickets:
                 ticket.errors.append(error)

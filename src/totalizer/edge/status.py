@@ -130,6 +130,8 @@ def _write_counts(folder: Path, counts: Counts, clock: Clock) -> None:
 
 def request_flush(folders: Folders) -> None:
     """Ask every living process to flush what waits; they look once a second. OSError if the disk refuses."""
+    if not folders.journal.is_dir():
+        return  # nobody ever added anything
     path = folders.journal / FLUSH_REQUESTED_NAME
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     os.utime(path)

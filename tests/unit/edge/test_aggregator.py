@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -21,7 +23,7 @@ from totalizer.edge import (
     ValidationError,
 )
 from totalizer.edge.batch import RefusedEntry, decode_failed_file
-from totalizer.edge.status import read_metrics
+from totalizer.edge.status import read_metrics, waiting
 from unit.edge.parts import MemorySink, aggregator, delivered, entry, kept
 
 
@@ -506,3 +508,34 @@ def test_the_log_tells_errors_under_one_name(
     with caplog.at_level(logging.DEBUG), pytest.raises(FlushError), aggregator(tmp_path, sink=sink) as made:
         made.add(entry(1))
     assert {record.name for record in caplog.records} == {"totalizer.edge"}
+
+
+def test_one_that_nobody_holds_any_more_is_closed(tmp_path: Path, sink: MemorySink) -> None:
+    made = aggregator(tmp_path, sink=sink)
+    made.add(entry(1))
+    folders = made.folders
+    del made
+    gc.collect()
+    wait_until(lambda: sink.numbers == ["1"], "the delivery")
+    wait_until(lambda: not any("flusher" in thread.name for thread in threading.enumerate()), "the thread's end")
+    assert [status.owner_pid for status in waiting(folders)] == [None]
+
+
+def test_a_disk_that_takes_neither_batches_nor_failed_ones_shows_in_the_figures(
+    tmp_path: Path, sink: MemorySink
+) -> None:
+    sink.refuse()
+    made = aggregator(tmp_path, sink=sink)
+    made.add(entry(1))
+    shutil.rmtree(made.folders.recovery)
+    made.folders.recovery.write_text("in the way")
+    with pytest.raises(FlushError, match="it stays in the journal"):
+        made.flush()
+    assert made.get_performance_metrics().success_rate == 0.0
+    assert made.get_current_batch_size() == 1
+    made.folders.recovery.unlink()
+    sink.before = lambda batch: None
+    made.force_flush()
+    assert sink.numbers == ["1"]
+    assert len({batch.batch_id for batch in sink.attempts}) == 1
+    made.shutdown()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import pytest
 from support import wait_until
 from totalizer.edge import SmartBatchAggregator
 from totalizer.edge.adopt import adopt
+from totalizer.edge.folder import Folders
 from totalizer.edge.sinks.file import FileSink
 from totalizer.edge.status import waiting
 from unit.edge.parts import aggregator, delivered, entry
@@ -188,3 +191,32 @@ def test_a_living_process_adopts_what_a_dead_child_left(tmp_path: Path, monkeypa
     time.sleep(0.1)
     made.shutdown()
     assert len(delivered(made.folders)) == 51
+
+
+def _work(data_path: Path, name: str) -> None:
+    made = SmartBatchAggregator(data_path=data_path, max_age_ms=600_000)
+    add(made, [f"{name} {number}" for number in range(3)])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_process_of_multiprocessing_delivers_at_its_end(tmp_path: Path, method: str) -> None:
+    folders = Folders(tmp_path / "aggregated")
+    context = multiprocessing.get_context(method)
+    workers = [context.Process(target=_work, args=(folders.data, f"worker {number}")) for number in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert len(delivered(folders)) == 6
+
+
+def test_a_child_that_is_told_to_end_ends_as_a_signal(tmp_path: Path) -> None:
+    """The parent handles SIGTERM; a child that never used its aggregator has inherited that handler."""
+    made = SmartBatchAggregator(data_path=tmp_path / "aggregated")
+    add(made, ["parent"])
+    pid = in_child(lambda: time.sleep(600))
+    time.sleep(0.1)
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    made.shutdown()
