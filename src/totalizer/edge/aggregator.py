@@ -84,7 +84,8 @@ class SmartBatchAggregator:
             entry_bytes_max=options.entry_bytes_max, redact_keys=options.redact_keys, clock=options.clock
         )
         self._engine: Engine | None = None
-        self._last_waiting = 0
+        # What a closed engine has left: entries that wait, and that were lost.
+        self._last_waiting = self._last_lost = 0
         self._audit = audit(self.folders, "aggregation", options.clock)
         self._metrics = Metrics(options.target_time_ms, options.max_time_ms)
         self._courier = Courier(self.sink, self.folders, options.clock, options.disk)
@@ -174,7 +175,7 @@ class SmartBatchAggregator:
         counts, engine = self._metrics.counts(), self._engine
         waiting = engine.log.waiting if engine is not None else self._last_waiting
         mean = counts.time_sum_ms / counts.flushes if counts.flushes else 0.0
-        lost = engine.log.lost + engine.log.damaged if engine is not None else 0
+        lost = engine.lost if engine is not None else self._last_lost
         return Stats(
             counts.delivered, counts.failed + counts.refused, mean, waiting, self.get_batch_age_ms(),
             engine.log.added if engine is not None else counts.added, counts.dropped, counts.rejected, lost,
@@ -238,7 +239,7 @@ class SmartBatchAggregator:
             not_at_exit(engine)
             errors = engine.close(None if timeout_ms is None else timeout_ms / 1000)
             self._metrics.count(added=engine.log.added)
-            self._last_waiting = engine.log.waiting
+            self._last_waiting, self._last_lost = engine.log.waiting, engine.lost
             self._engine = None
         self.sink.close()
         return errors

@@ -89,6 +89,11 @@ class Engine:
         self._close_log()
         return errors
 
+    @property
+    def lost(self) -> int:
+        """Entries that the disk lost after they were taken, as far as can be counted."""
+        return self.log.lost + self.log.damaged
+
     def forget(self) -> None:
         """In a forked child: leave everything to the parent."""
         self.log.forget()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from totalizer.edge.records import (
     done_payload,
     seal_payload,
 )
+from totalizer.edge.unsynced import Unsynced
 from totalizer.errors import JournalError, JournalFailed, JournalFull
 from totalizer.journal import Journal, JournalReader, Position, claim
 
@@ -38,8 +37,6 @@ BATCH_BYTES_MAX = 8 << 20
 _UNCHECKED_MAX = 64 << 10
 #: Room beside the quota for entries that are on their way while it is reached: as much as may wait for the disk.
 _ON_THEIR_WAY_MAX = 80 << 20
-#: Entries that wait in memory for a disk that refused them, with durability "interval".
-UNSYNCED_MAX = 10_000
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,11 @@ class EntryLog:
     Attributes:
         folder: of the journal.
         damaged: entries that were lost to damage of the disk, as far as can be counted.
-        lost: entries that were taken with durability "interval" and never became durable.
     """
 
     def __init__(self, journal: Journal, options: Options) -> None:
         self.folder, self._journal, self._options = journal.folder, journal, options
-        self.damaged = self.lost = 0
+        self.damaged = 0
         self._reader = JournalReader(journal.folder, disk=options.disk)
         state = fold(self._reader)
         self._seal, self._through, self.start = state.seal, state.through, state.start
@@ -82,8 +78,7 @@ class EntryLog:
         self._damage_seen = len(self._reader.damage)
         self._waits = options.durability == "entry"
         self._unchecked, self._full = 0, self.is_full
-        self._unsynced: deque[bytes] = deque()
-        self._unsynced_lock = threading.Lock()
+        self._unsynced = Unsynced()
 
     @classmethod
     def claim(cls, folders: Folders, options: Options) -> EntryLog:
@@ -222,15 +217,12 @@ class EntryLog:
 
     def retry_unsynced(self) -> None:
         """Take entries again that were taken with durability "interval" and that the disk has refused since."""
-        with self._unsynced_lock:
-            payloads, self._unsynced = self._unsynced, deque()
-        for index, payload in enumerate(payloads):
-            try:
-                self._journal.append(payload, payload)
-            except (JournalFailed, JournalFull):
-                with self._unsynced_lock:
-                    self._unsynced.extendleft(reversed(list(payloads)[index:]))
-                return
+        self._unsynced.try_again(lambda payload: self._journal.append(payload, payload))
+
+    @property
+    def lost(self) -> int:
+        """Entries that were taken with durability "interval" and never became durable."""
+        return self._unsynced.lost
 
     def close(self, timeout_s: float = 10) -> None:
         """Make durable what is pending and give the journal back. JournalFailed if the disk does not finish in time."""
@@ -242,9 +234,7 @@ class EntryLog:
             LOGGER.error("%s: what was delivered last cannot be noted: %s", self.folder, error)
         self._reader.close()
         self._journal.close(timeout_s)
-        with self._unsynced_lock:
-            self.lost += len(self._unsynced)
-            self._unsynced.clear()
+        self._unsynced.give_up()
 
     def forget(self) -> None:
         """In a forked child: close what was inherited; the journal is the parent's."""
@@ -279,12 +269,8 @@ class EntryLog:
 
     def _answer(self, tokens: list[object], error: JournalFailed | None) -> None:
         """In the journal's thread: keep what the disk refused."""
-        if error is None:
-            return
-        with self._unsynced_lock:
-            room = UNSYNCED_MAX - len(self._unsynced)
-            self._unsynced.extend(token for token in tokens[:room] if isinstance(token, bytes))
-            self.lost += max(len(tokens) - room, 0)
+        if error is not None:
+            self._unsynced.keep(tokens)
 
 
 def _sizes(options: Options) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -159,7 +160,8 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         config: options by their names here or as in older files (`batchSize`, `maxAge`, `performance.targetTime` …);
-            they may stand below `aggregation` or `aggregator`.
+            they may stand below `aggregation` or `aggregator`. The recovery daemon's options in it are passed over,
+            since one file may serve both.
 
     Raises:
         ConfigurationError: it is no mapping, or says the same option twice.
@@ -169,12 +171,23 @@ def from_config(config: Mapping[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for key, value in config.items():
         name = _OLD_NAMES.get(key, key)
+        if name not in OPTION_NAMES and key not in _GROUPS and _is_daemons(key):
+            continue
         found = from_config(value) if key in _GROUPS and isinstance(value, Mapping) else {name: value}
         for each, setting in found.items():
             if each in options:
                 raise ConfigurationError(f"{each}: said twice in the configuration, also as {key!r}; say it once")
             options[each] = setting
     return options
+
+
+def _is_daemons(key: str) -> bool:
+    """True for an option of the recovery daemon, and for what may stand around its options."""
+    from totalizer.edge.daemon.options import DaemonOptions
+
+    snake = re.sub(r"(?<!^)(?=[A-Z])", "_", key).lower()
+    known = {field.name for field in fields(DaemonOptions)}
+    return snake in known or f"{snake}_ms" in known or snake in ("daemon", "recovery")
 
 
 def _wrong(name: str, value: Any, allowed: str) -> ConfigurationError:

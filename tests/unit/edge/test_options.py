@@ -70,6 +70,14 @@ def test_a_configuration_file_of_an_earlier_version() -> None:
     assert from_config(expected) == expected
 
 
+def test_a_configuration_that_serves_the_daemon_too() -> None:
+    config = {
+        "batchSize": 5, "scheduleInterval": 1000, "log_level": "debug", "daemon": {"batchRetryLimit": 3},
+        "recovery": {"x": 1}, "dataPath": "x",
+    }  # fmt: skip
+    assert from_config(config) == {"batch_size": 5, "data_path": "x"}
+
+
 def test_a_configuration_that_says_a_thing_twice_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="batch_size: said twice"):
         from_config({"batch_size": 5, "aggregator": {"batchSize": 6}})
