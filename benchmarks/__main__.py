@@ -18,6 +18,7 @@ from totalizer.ops.console import OUT, exit_code_of
 
 #: Every benchmark: its module is called like it and has `run(quick) -> Iterator[Result]`.
 BENCHMARKS = {
+    "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
     "ingest": "batches and single events until they are stored; idle memory; second start",
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
 }

@@ -73,7 +73,7 @@ class VolatileDisk(Disk):
     """The real disk, without its syncs, until the power fails: then every call is refused.
 
     Args:
-        folder: a journal's; what is in it now is durable.
+        folder: of a journal, or above some; what is in it now is durable.
         chance: decides what a loss takes.
         calls_until_loss: changes and syncs that are still done; None for no loss.
 
@@ -92,7 +92,7 @@ class VolatileDisk(Disk):
         }
         self._durable_names = dict(self._names)
         self._renamings: list[tuple[Path, _File | None, Path | None]] = []
-        self._mapped: list[bytes] = []
+        self._mapped: dict[Path, list[bytes]] = {}
         self.image: dict[str, bytes] | None = None
         self.refuse_in: int | None = None
         self.refusals = 1
@@ -142,15 +142,16 @@ class VolatileDisk(Disk):
                 _rename(names, gone, file, name)
             image = {str(path.relative_to(self._folder)): file.after_loss(self._chance) for path, file in names.items()}
             self._remember_mapped()
-            if MAPPED_NAME in image and self._mapped:
-                image[MAPPED_NAME] = self._chance.choice([*self._mapped, self._mapped[-1], image[MAPPED_NAME]])
+            for path, states in self._mapped.items():
+                name = str(path.relative_to(self._folder))
+                if name in image:
+                    image[name] = self._chance.choice([*states, states[-1], image[name]])
             self.image = image
             return image
 
     def _remember_mapped(self) -> None:
-        path = self._folder / MAPPED_NAME
-        if path.exists():
-            self._mapped = [*self._mapped[-_STATES_KEPT:], path.read_bytes()]
+        for path in [path for path in self._names if path.name == MAPPED_NAME]:
+            self._mapped[path] = [*self._mapped.get(path, [])[-_STATES_KEPT:], path.read_bytes()]
 
     def create(self, path: Path) -> int:
         with self._lock:
@@ -213,6 +214,13 @@ class VolatileDisk(Disk):
             self._names[target] = file
             self._renamings.append((source, file, target))
 
+    def link(self, source: Path, target: Path) -> None:
+        with self._lock:
+            self._count()
+            super().link(source, target)
+            file = self._names[target] = self._names[source]
+            self._renamings.append((target, file, target))
+
     def unlink(self, path: Path) -> None:
         with self._lock:
             self._count()
@@ -243,6 +251,6 @@ def restore(image: dict[str, bytes], folder: Path) -> None:
     folder.mkdir(mode=0o700)
     for name, content in image.items():
         path = folder / name
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_bytes(content)
         os.chmod(path, 0o600)

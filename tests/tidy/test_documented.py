@@ -70,7 +70,8 @@ def test_every_refusal_is_documented_with_its_status(root: Path) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented_with_its_options(root: Path, name: str) -> None:
     sections = re.split(r"(?m)^## ", page(root, "commands"))
-    [section] = [text for text in sections if f"`totalizer {name}" in text.split("\n")[0]]
+    heading = re.compile(rf"`totalizer {name}[` ]")
+    [section] = [text for text in sections if heading.search(text.split("\n")[0])]
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")}
     assert {option for option in options - {"--help"} if f"`{option}" not in section} == set()
     arguments = {str(parameter.name) for parameter in COMMANDS[name].params if not parameter.opts[0].startswith("-")}
@@ -80,7 +81,7 @@ def test_every_command_is_documented_with_its_options(root: Path, name: str) -> 
 def test_no_command_is_documented_that_does_not_exist(texts: dict[str, str]) -> None:
     """Wherever a document shows a command line, it begins with a command that there is."""
     groups = {name.split()[0] for name in COMMANDS if " " in name}
-    shown = re.compile(r"(?:^|`|\| )totalizer ([a-z][a-z-]*)(?: ([a-z][a-z-]*)\b)?", re.MULTILINE)
+    shown = re.compile(r"(?:^|`|\| )totalizer ([a-z][a-z0-9-]*)(?: ([a-z][a-z-]*)\b)?", re.MULTILINE)
     typed = [(path, *words) for path, text in texts.items() if path.endswith(".md") for words in shown.findall(text)]
     assert len(typed) > 50
     unknown = [

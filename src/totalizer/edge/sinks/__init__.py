@@ -1,0 +1,1 @@
+"""Where batches go: the contract in `sink`, and the targets that come with the library."""
