@@ -33,5 +33,5 @@ def resize(self: Task, user: str) -> None:
 
 @worker_process_shutdown.connect
 def deliver_the_rest(**_: Any) -> None:
-    """Pool processes end without running Python's exit handlers, so this is what empties their batches."""
+    """Pool processes end at once, without Python's exit handlers: deliver here what waits."""
     aggregator.shutdown()

@@ -194,30 +194,47 @@ def test_a_server_that_stops_in_order_leaves_nothing_waiting(place: Place) -> No
     assert place.counted() == (40, 40)
 
 
-def test_celery_tasks_in_a_prefork_pool(place: Place) -> None:
-    broker = json.loads((place.stack.home / "run" / "state.json").read_text())["redis_url"]
-    if broker is None:
-        unavailable("the stack has no Valkey of its own")
-    broker = broker.replace("unix://", "redis+socket://")
-    place.environment["CELERY_BROKER_URL"] = broker
-    send = (
-        "import celery_tasks\n"
-        "for number in range(200):\n"
-        "    celery_tasks.resize.apply_async(('user-1',), task_id=f'task-{number}')\n"
-    )
-    place.run("-c", send)
+class Tasks:
+    """Celery tasks on the stack's own Valkey."""
 
-    def tasks_left() -> int:
-        with Redis.from_url(broker.replace("redis+socket://", "unix://")) as redis:
+    def __init__(self, place: Place) -> None:
+        broker = json.loads((place.stack.home / "run" / "state.json").read_text())["redis_url"]
+        if broker is None:
+            unavailable("the stack has no Valkey of its own")
+        self._broker: str = broker
+        self._place = place
+        place.environment["CELERY_BROKER_URL"] = broker.replace("unix://", "redis+socket://")
+        self.worker = [program("celery"), "-A", "celery_tasks", "worker", "--concurrency", "2"]
+
+    def send(self, count: int) -> None:
+        """Put tasks into the queue."""
+        loop = f"for number in range({count}):\n    celery_tasks.resize.apply_async(('u',), task_id=f'task-{{number}}')"
+        self._place.run("-c", f"import celery_tasks\n{loop}\n")
+
+    def left(self) -> int:
+        """Tasks that wait or are under way."""
+        with Redis.from_url(self._broker) as redis:
             return int(redis.llen("celery")) + int(redis.hlen("unacked"))  # type: ignore[arg-type]
 
-    celery = [program("celery"), "-A", "celery_tasks", "worker", "--concurrency", "2"]
-    with place.running(*celery) as server:
+
+def test_celery_tasks_in_a_prefork_pool(place: Place) -> None:
+    tasks = Tasks(place)
+    tasks.send(200)
+    with place.running(*tasks.worker) as server:
         wait_until(lambda: bool(place.workers() - {server.pid}), "a pool process with a journal")
         os.kill(min(place.workers() - {server.pid}), signal.SIGKILL)
-        wait_until(lambda: tasks_left() == 0, "the end of all tasks")
+        wait_until(lambda: tasks.left() == 0, "the end of all tasks")
     place.deliver_the_rest()
     assert place.counted() == (200, 200)
+
+
+def test_pool_processes_that_end_in_order_leave_nothing_waiting(place: Place) -> None:
+    tasks = Tasks(place)
+    tasks.send(30)
+    with place.running(*tasks.worker, "--max-tasks-per-child", "4"):
+        wait_until(lambda: tasks.left() == 0, "the end of all tasks")
+    assert "nothing waits" in place.run("-m", "totalizer", "bridge", "aggregate")
+    assert place.counted() == (30, 30)
 
 
 def test_files_shipped_by_hand(place: Place, tmp_path: Path) -> None:
