@@ -62,7 +62,10 @@ class Engine:
 
     def flush(self, trigger: str, timeout_s: float | None, *, hurry: bool = False) -> FlushError | None:
         """Flush what waits now, and wait for it; what went wrong, also if the time was too short."""
-        self.log.sync()
+        try:
+            self.log.sync()
+        except JournalFailed as error:
+            return self._flush_error(f"{self.log.waiting} entries stay in the journal: {error}")
         ticket = self.flusher.request(trigger, hurry=hurry)
         if not ticket.settled.wait(timeout_s):
             return _one([*ticket.errors, self._late(timeout_s or 0.0)])
@@ -75,11 +78,7 @@ class Engine:
     def close(self, timeout_s: float | None) -> FlushError | None:
         """Flush, end the thread, give the journal back; what could not be delivered stays in it. What went wrong."""
         deadline = None if timeout_s is None else self._clock.monotonic() + timeout_s
-        try:
-            failed = self.flush("shutdown", timeout_s, hurry=True) if timeout_s != 0 else None
-        except JournalFailed as error:
-            LOGGER.error("the journal's disk refuses at shutdown: %s", error)
-            failed = self._flush_error(f"{self.log.waiting} entries stay in the journal: {error}")
+        failed = self.flush("shutdown", timeout_s, hurry=True) if timeout_s != 0 else None
         self._stopping.set()
         left_s = 10.0 if deadline is None else max(deadline - self._clock.monotonic(), 0.1)
         if not self.flusher.stop(left_s):
