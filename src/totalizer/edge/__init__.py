@@ -16,7 +16,6 @@ from totalizer.edge.batch import Batch, FailedBatch, RefusedEntry
 from totalizer.edge.entry import validate_entry
 from totalizer.edge.folder import Folders
 from totalizer.edge.metrics import PerformanceMetrics, Stats
-from totalizer.edge.process import ProcessResult
 from totalizer.edge.sinks.file import FileSink
 from totalizer.edge.sinks.sink import Delivery, Sink
 from totalizer.errors import (
@@ -37,10 +36,15 @@ from totalizer.errors import (
 
 if TYPE_CHECKING:
     from totalizer.edge.daemon import CronRecoveryDaemon
+    from totalizer.edge.process import ProcessResult
     from totalizer.edge.sinks.http import HttpSink
 
 #: Names that are imported when they are first used, and from where.
-_LAZY = {"CronRecoveryDaemon": "totalizer.edge.daemon", "HttpSink": "totalizer.edge.sinks.http"}
+_LAZY = {
+    "CronRecoveryDaemon": "totalizer.edge.daemon",
+    "HttpSink": "totalizer.edge.sinks.http",
+    "ProcessResult": "totalizer.edge.process",
+}
 
 __all__ = [
     "AggregatorClosed", "Batch", "BatchFileDamaged", "BatchVersionUnknown", "ConfigurationError", "CronRecoveryDaemon",

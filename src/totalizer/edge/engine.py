@@ -60,26 +60,25 @@ class Engine:
             self._append_when_there_is_room(payload)
         self.flusher.notice()
 
-    def flush(self, trigger: str, timeout_s: float | None, *, hurry: bool = False) -> list[FlushError]:
-        """Flush what waits now, and wait for it; the errors. One of them says so if the time was too short."""
-        self.log.sync()
+    def flush(self, trigger: str, timeout_s: float | None, *, hurry: bool = False) -> FlushError | None:
+        """Flush what waits now, and wait for it; what went wrong, also if the time was too short."""
+        try:
+            self.log.sync()
+        except JournalFailed as error:
+            return self._flush_error(f"{self.log.waiting} entries stay in the journal: {error}")
         ticket = self.flusher.request(trigger, hurry=hurry)
         if not ticket.settled.wait(timeout_s):
-            return [*ticket.errors, self._late(timeout_s or 0.0)]
-        return ticket.errors
+            return _one([*ticket.errors, self._late(timeout_s or 0.0)])
+        return _one(ticket.errors)
 
     def ask(self, trigger: str) -> Ticket:
         """Ask for a flush of what waits now, without waiting for it."""
         return self.flusher.request(trigger)
 
-    def close(self, timeout_s: float | None) -> list[FlushError]:
-        """Flush, end the thread, give the journal back; what could not be delivered stays in it. Returns the errors."""
+    def close(self, timeout_s: float | None) -> FlushError | None:
+        """Flush, end the thread, give the journal back; what could not be delivered stays in it. What went wrong."""
         deadline = None if timeout_s is None else self._clock.monotonic() + timeout_s
-        try:
-            errors = self.flush("shutdown", timeout_s, hurry=True) if timeout_s != 0 else []
-        except JournalFailed as error:
-            LOGGER.error("the journal's disk refuses at shutdown: %s", error)
-            errors = []
+        failed = self.flush("shutdown", timeout_s, hurry=True) if timeout_s != 0 else None
         self._stopping.set()
         left_s = 10.0 if deadline is None else max(deadline - self._clock.monotonic(), 0.1)
         if not self.flusher.stop(left_s):
@@ -87,7 +86,7 @@ class Engine:
         self._report.write(self.log.added)
         self._adoption.close()
         self._close_log()
-        return errors
+        return failed
 
     @property
     def lost(self) -> int:
@@ -140,8 +139,22 @@ class Engine:
         return not self._stopping.wait(seconds)
 
     def _late(self, timeout_s: float) -> FlushError:
-        waiting, now_ms = self.log.waiting, self._clock.now_ns() // 1_000_000
-        return FlushError(
-            f"{waiting} entries were not delivered within {timeout_s:g} s; they stay in the journal",
-            batch_size=waiting, retryable=True, timestamp=now_ms,
-        )  # fmt: skip
+        waiting = self.log.waiting
+        return self._flush_error(
+            f"{waiting} entries were not delivered within {timeout_s:g} s; they stay in the journal"
+        )
+
+    def _flush_error(self, message: str) -> FlushError:
+        now_ms = self._clock.now_ns() // 1_000_000
+        return FlushError(message, batch_size=self.log.waiting, retryable=True, timestamp=now_ms)
+
+
+def _one(errors: list[FlushError]) -> FlushError | None:
+    """The first of the errors, with the sums of all."""
+    if len(errors) < 2:
+        return errors[0] if errors else None
+    first = errors[0]
+    return FlushError(
+        f"{first} (and {len(errors) - 1} more)", batch_size=sum(error.batch_size for error in errors),
+        retryable=any(error.retryable for error in errors), timestamp=first.timestamp,
+    )  # fmt: skip
