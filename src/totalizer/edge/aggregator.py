@@ -14,6 +14,7 @@ from totalizer.edge.backlog import read_waiting
 from totalizer.edge.batch import Batch, Entry
 from totalizer.edge.courier import Courier
 from totalizer.edge.entry import EntryEncoder
+from totalizer.edge.exit import at_exit, close_unowned, handle_sigterm, not_at_exit
 from totalizer.edge.folder import Folders
 from totalizer.edge.metrics import Metrics, PerformanceMetrics, Stats
 from totalizer.edge.options import Options, from_config
@@ -68,6 +69,8 @@ class SmartBatchAggregator:
             self.folders.make(self.options.disk)
         except OSError as error:
             raise ConfigurationError(f"data_path={str(self.options.data_path)!r} cannot be used: {error}") from error
+        if self.options.flush_on_sigterm:
+            handle_sigterm()
         self._closed = False
         self._now_ns = self.options.clock.now_ns
         self._begin()
@@ -244,8 +247,6 @@ class SmartBatchAggregator:
             engine = self._engine
         failed = None
         if engine is not None:
-            from totalizer.edge.exit import not_at_exit
-
             not_at_exit(engine)
             failed = engine.close(None if timeout_ms is None else timeout_ms / 1000)
             self._metrics.count(added=engine.log.added)
@@ -266,7 +267,6 @@ class SmartBatchAggregator:
 
     def _start(self) -> Engine:
         from totalizer.edge.engine import Engine
-        from totalizer.edge.exit import at_exit, close_unowned
 
         with self._lock:
             if self._closed:
@@ -274,8 +274,7 @@ class SmartBatchAggregator:
             if self._engine is None:
                 self._engine = Engine(self.folders, self.options, self._courier, self._metrics, self._audit)
                 at_exit(self._engine, self.options)
-                timeout_s = self.options.exit_timeout_ms / 1000
-                weakref.finalize(self, close_unowned, self._engine, timeout_s).atexit = False
+                weakref.finalize(self, close_unowned, self._engine).atexit = False
             return self._engine
 
     def _after_fork(self) -> None:

@@ -24,7 +24,7 @@ class Exit:
     """The engines of one process that have to be closed at its end."""
 
     def __init__(self) -> None:
-        self._engines: dict[Engine, float] = {}
+        self._engines: dict[Engine, Options] = {}
         self._pid = os.getpid()
         # `put` may be called in a signal handler, whatever the interrupted thread is at.
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -33,10 +33,11 @@ class Exit:
 
     def add(self, engine: Engine, options: Options) -> None:
         """Close this one at the end of the process."""
-        self._engines[engine] = options.exit_timeout_ms / 1000
+        self._engines[engine] = options
         self._tell_process_pools()
-        if options.flush_on_sigterm:
-            self._listen()
+        if options.flush_on_sigterm and not self._listening:
+            self._listening = True
+            threading.Thread(target=self._wait, name="totalizer exit", daemon=True).start()
 
     def remove(self, engine: Engine) -> None:
         """It is closed."""
@@ -45,15 +46,20 @@ class Exit:
     def __contains__(self, engine: Engine) -> bool:
         return engine in self._engines
 
-    def close(self, engine: Engine, timeout_s: float) -> None:
-        """Close this one now."""
-        if self._engines.pop(engine, None) is not None:
-            engine.close(timeout_s)
+    def close(self, engine: Engine) -> None:
+        """Close this one now, within its time. Never raises: what is left stays in the journal."""
+        options = self._engines.pop(engine, None)
+        if options is None:
+            return
+        try:
+            engine.close(options.exit_timeout_ms / 1000)
+        except Exception:
+            LOGGER.exception("an aggregator could not be closed; what waits stays in the journal")
 
     def close_all(self) -> None:
         """Close them, one after the other."""
-        for engine, timeout_s in list(self._engines.items()):
-            self.close(engine, timeout_s)
+        for engine in list(self._engines):
+            self.close(engine)
 
     def _tell_process_pools(self) -> None:
         """Workers of multiprocessing and of Celery end without atexit; both run finalizers of their own."""
@@ -63,22 +69,13 @@ class Exit:
                 self._pools.add(name)
                 module.Finalize(None, self.close_all, exitpriority=10)
 
-    def _listen(self) -> None:
-        """Handle SIGTERM, if it would just end the process."""
-        if self._listening or threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, _on_sigterm):
-            return
-        signal.signal(signal.SIGTERM, _on_sigterm)
-        self._listening = True
-        threading.Thread(target=self._wait, name="totalizer exit", daemon=True).start()
-
     def _wait(self) -> None:
         """Deliver when the signal comes, and then let it do what it would have done."""
         number = self._signals.get()
-        for engine, timeout_s in list(self._engines.items()):
+        for engine, options in list(self._engines.items()):
             try:
-                engine.flush("shutdown", timeout_s, hurry=True)
+                if options.flush_on_sigterm:
+                    engine.flush("shutdown", options.exit_timeout_ms / 1000, hurry=True)
             except Exception:
                 LOGGER.exception("what waits could not be delivered; it stays in the journal")
         os.kill(self._pid, number)
@@ -86,6 +83,7 @@ class Exit:
     def on_signal(self, number: int) -> None:
         """In the handler: from now on the signal ends the process; first the thread delivers."""
         signal.signal(number, signal.SIG_DFL)
+        # A child that was forked from one who listens has nobody to listen before its own first entry.
         if self._pid == os.getpid() and self._listening:
             self._signals.put(number)
         else:
@@ -95,17 +93,24 @@ class Exit:
 _exit = Exit()
 
 
+def handle_sigterm() -> None:
+    """Deliver on SIGTERM, if it would just end the process and this is the thread that may say so."""
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+
+
 def at_exit(engine: Engine, options: Options) -> None:
     """Close an engine at the end of this process, within `exit_timeout_ms`."""
     _exit.add(engine, options)
 
 
-def close_unowned(engine: Engine, timeout_s: float) -> None:
+def close_unowned(engine: Engine) -> None:
     """Close the engine of an aggregator that nobody holds any more, in a thread: this may be called in any one."""
     if engine not in _exit:
         return
     try:
-        threading.Thread(target=_exit.close, args=(engine, timeout_s), name="totalizer closer").start()
+        threading.Thread(target=_exit.close, args=(engine,), name="totalizer closer").start()
     except RuntimeError:  # the interpreter is ending, and closes it itself
         LOGGER.debug("an aggregator is closed by the end of the process")
 

@@ -73,6 +73,45 @@ def test_sigterm_delivers_what_waits_and_still_ends_the_process_as_a_signal(tmp_
     assert len(taken) == 10
 
 
+def test_sigterm_delivers_also_what_only_other_threads_have_added(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, threading, time\n"
+        "from totalizer.edge import SmartBatchAggregator\n"
+        "from unit.edge.parts import entry\n"
+        f"made = SmartBatchAggregator(data_path={str(tmp_path / 'aggregated')!r})\n"
+        "thread = threading.Thread(target=made.add, args=(entry(1),))\n"
+        "thread.start(); thread.join()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(600)\n"
+    )
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    assert process.wait(PATIENCE_S) == -signal.SIGTERM
+    assert len(delivered(Folders(tmp_path / "aggregated"))) == 1
+
+
+def test_a_second_sigterm_ends_the_process_at_once(tmp_path: Path) -> None:
+    """The first one waits for a target that hangs."""
+    code = (
+        "import os, signal, time\n"
+        "from totalizer.edge import SmartBatchAggregator\n"
+        "from unit.edge.parts import MemorySink, entry\n"
+        "sink = MemorySink()\n"
+        "sink.gate.clear()\n"
+        f"made = SmartBatchAggregator(data_path={str(tmp_path / 'aggregated')!r}, sink=sink, exit_timeout_ms=600_000)\n"
+        "made.add(entry(1))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(0.5)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(600)\n"
+    )
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    assert process.wait(PATIENCE_S) == -signal.SIGTERM
+    [status] = idle_journals(Folders(tmp_path / "aggregated"))
+    assert status.waiting == 1
+
+
 def test_a_thread_that_adds_on_at_the_end_loses_nothing(tmp_path: Path) -> None:
     returned, taken, err = run(tmp_path, 3, "thread")
     assert returned == 0, err
