@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from totalizer.catalog import Catalog, load_catalog
 from totalizer.clock import SYSTEM_CLOCK
+from totalizer.edge.folder import Folders
 from totalizer.errors import OperationError
 from totalizer.settings import Settings, hand_down, load_settings
 from totalizer.store.connect import connect
@@ -49,6 +50,11 @@ def catalog_for(settings: Settings) -> Catalog:
 def spool_of(settings: Settings) -> Path:
     """The folder of journal folders."""
     return settings.home.expanduser().resolve() / "journal"
+
+
+def aggregation_of(settings: Settings) -> Folders:
+    """The folders of the batching library on this machine, whose health the API tells."""
+    return Folders(settings.aggregation_path or settings.home.expanduser().resolve() / "aggregated")
 
 
 def secret_of(settings: Settings) -> str:
@@ -211,7 +217,7 @@ def create_front() -> Front:
     collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
     queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
     ingest = Ingest(authenticator, collector, journal, body_bytes_max=settings.body_bytes_max)
-    api = create_api(Services(authenticator, queries, pool, catalog, ingest, redis))
+    api = create_api(Services(authenticator, queries, pool, catalog, ingest, redis, aggregation_of(settings)))
     logger().info("api ready", journal=journal.id)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()

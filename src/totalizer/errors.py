@@ -8,6 +8,16 @@ TotalizerError
 │   ├── JournalFull           its quota is reached: try again later, nothing was written
 │   ├── JournalBusy           another process owns the folder
 │   └── JournalFailed         the disk refused; nothing was acknowledged
+├── EdgeError                 the batching library cannot do what was asked
+│   ├── ValidationError       an entry cannot be taken; names the field and the value
+│   ├── FlushError            a batch could not be delivered now; it is kept
+│   ├── AggregatorClosed      add() after shutdown()
+│   ├── RateLimited           more entries a second than the aggregator was told to take
+│   ├── DaemonError           the recovery daemon cannot start, or is running already
+│   ├── BatchFileDamaged      a batch file cannot be read
+│   ├── BatchVersionUnknown   a batch file of a later version
+│   ├── SinkUnavailable       the target cannot take a batch, or a part of it, now: try again later
+│   └── SinkRefused           the target refuses a batch for good
 ├── StoreUnavailable          PostgreSQL or Redis cannot be reached; try again
 ├── CatalogChangeRefused      applying the catalog would destroy data
 └── OperationError            a command cannot go on; the message says what to do
@@ -62,6 +72,114 @@ class JournalBusy(JournalError):
 
 class JournalFailed(JournalError):
     """The disk refused a write or a sync; what was being written is not acknowledged."""
+
+
+class EdgeError(TotalizerError):
+    """The batching library cannot do what was asked.
+
+    Attributes:
+        code: stands for the class in logs and answers.
+    """
+
+    code = "EDGE_ERROR"
+
+
+class ValidationError(EdgeError):
+    """An entry cannot be taken.
+
+    Args:
+        field: dotted path of the offending member, such as `metadata.duration`; empty for the entry as a whole.
+        reason: what is wrong, with the value, and what would be right.
+    """
+
+    code = "VALIDATION_ERROR"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field, self.reason = field, reason
+
+    @property
+    def name(self) -> str:
+        """Always `ValidationError`."""
+        return type(self).__name__
+
+
+class FlushError(EdgeError):
+    """A batch could not be delivered. Nothing is lost: the entries are kept for the recovery daemon.
+
+    Args:
+        message: what went wrong, and where the entries are.
+        batch_size: how many entries were not delivered.
+        retryable: True if trying again later may help.
+        timestamp: when, milliseconds since 1970 UTC.
+    """
+
+    code = "FLUSH_ERROR"
+
+    def __init__(self, message: str, *, batch_size: int, retryable: bool, timestamp: int) -> None:
+        super().__init__(message)
+        self.batch_size, self.retryable, self.timestamp = batch_size, retryable, timestamp
+
+
+class AggregatorClosed(EdgeError):
+    """The aggregator was shut down; make another one to go on."""
+
+    code = "AGGREGATOR_CLOSED"
+
+
+class RateLimited(EdgeError):
+    """More entries a second than the aggregator was told to take; this one was not taken."""
+
+    code = "RATE_LIMITED"
+
+
+class DaemonError(EdgeError):
+    """The recovery daemon cannot do what was asked."""
+
+    code = "DAEMON_ERROR"
+
+
+class BatchFileDamaged(EdgeError):
+    """A batch file cannot be read; the message names the file and what is wrong with it."""
+
+    code = "BATCH_FILE_DAMAGED"
+
+
+class BatchVersionUnknown(EdgeError):
+    """A batch file has a version this program does not know; the message says what to do."""
+
+    code = "BATCH_VERSION_UNKNOWN"
+
+
+class SinkUnavailable(EdgeError):
+    """The target cannot take a batch now. Trying again later may help.
+
+    Args:
+        message: what went wrong.
+        retry_after_s: seconds the target asked to be left alone for; None if it did not say.
+        undelivered: indexes within the batch of the entries it has not taken; None for all of them, or if unknown.
+            Entries at other indexes are delivered, or refused for good if they are in `refused`.
+        refused: entries the same answer refused for good.
+    """
+
+    code = "SINK_UNAVAILABLE"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        undelivered: tuple[int, ...] | None = None,
+        refused: tuple[Any, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s, self.undelivered, self.refused = retry_after_s, undelivered, refused
+
+
+class SinkRefused(EdgeError):
+    """The target refuses the whole batch for good; sending the same again cannot help."""
+
+    code = "SINK_REFUSED"
 
 
 class StoreUnavailable(TotalizerError):

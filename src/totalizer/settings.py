@@ -68,6 +68,14 @@ class Settings(BaseSettings):
         ),
     ] = None
 
+    aggregation_path: Annotated[
+        Path | None,
+        _named(
+            "TOTALIZER_AGGREGATION_PATH",
+            "Data path of the batching library whose health the API tells; `aggregated` in the data folder if not set.",
+        ),
+    ] = None
+
     catalog_paths: Annotated[
         str, _named("TOTALIZER_CATALOG", "Further catalog files or folders, separated by colons.")
     ] = ""

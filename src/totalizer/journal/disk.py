@@ -75,6 +75,10 @@ class Disk:
         """Move a file over whatever is at `target`, on one file system. Durable after `sync_folder`."""
         os.rename(source, target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a further name; FileExistsError if that is taken. Durable after `sync_folder`."""
+        os.link(source, target)
+
     def unlink(self, path: Path) -> None:
         """Remove a file. Durable after `sync_folder`."""
         os.unlink(path)

@@ -165,6 +165,16 @@ class Journal:
         if group.error is not None:
             raise JournalFailed(str(group.error)) from group.error
 
+    @property
+    def records(self) -> int:
+        """Records acknowledged since it was opened; as `stats().records`, for those who ask at every append."""
+        return self._writer.records
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """As `stats().bytes_on_disk`, for those who ask at every append."""
+        return self._writer.bytes_on_disk
+
     def stats(self) -> JournalStats:
         """Figures of this journal. Does not touch the disk."""
         writer = self._writer

@@ -29,6 +29,12 @@ COMMANDS = {
     "serve": ("run", "serve"),
     "load": ("run", "load"),
     "scheduler": ("run", "scheduler"),
+    "bridge": ("bridge", "app"),
+    "aggregation": ("aggregation", "app"),
+    "validate": ("validate", "validate"),
+    "diagnostics": ("diagnostics", "diagnostics"),
+    "cleanup": ("cleanup", "cleanup"),
+    "migrate-v1": ("migrate_v1", "migrate_v1"),
 }
 #: Commands that hand arguments they do not know to another program.
 PASSING_ON = {"allow_extra_args": True, "ignore_unknown_options": True}

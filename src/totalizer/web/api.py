@@ -16,6 +16,8 @@ from redis.exceptions import RedisError
 
 from totalizer import __version__
 from totalizer.catalog import Catalog
+from totalizer.edge.folder import Folders
+from totalizer.edge.health_endpoint import folder_health
 from totalizer.errors import Refusal, Refused
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
@@ -39,6 +41,7 @@ class Services(msgspec.Struct, frozen=True):
     catalog: Catalog
     ingest: Ingest
     redis: Redis | None
+    aggregation: Folders
 
 
 def create_api(services: Services) -> Litestar:
@@ -94,7 +97,13 @@ def _routes(services: Services) -> list[Any]:
         status = 200 if database == "ok" else 503
         return Response({"status": "ok" if status == 200 else "unavailable", **answer}, status_code=status)
 
-    return [aggregated, catalog, live, ready]
+    @get("/health/aggregation", summary="Do the batches of the batching library arrive?", sync_to_thread=True)
+    def aggregation() -> Response[dict[str, Any]]:
+        """What the recovery daemon on this machine found last; 200 with `unknown` where none has run."""
+        status, answer = folder_health(services.aggregation)
+        return Response(answer, status_code=status)
+
+    return [aggregated, catalog, live, ready, aggregation]
 
 
 def _described(catalog: Catalog) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from totalizer.errors import JournalError, JournalFailed, JournalFull, Refusal, 
 from totalizer.journal import Journal
 from totalizer.web import problem
 from totalizer.web.asgi_bridge import read_body
+from totalizer.web.encoding import check_encoding, gunzip
 from totalizer.web.identity import Authenticator
 
 PREFIX = "/api/metrics/"
@@ -77,7 +79,10 @@ class Ingest:
             if principal is None:
                 principal = await self._authenticator.authenticate(authorization, "ingest")
             _check_content_type(headers.get("content-type"))
+            packed = check_encoding(headers.get("content-encoding"))
             body = await read_body(scope, proto, self._body_bytes_max)
+            if packed:
+                body = gunzip(body, self._body_bytes_max)
             answer, durable = self._admit(principal.organization_id, scope.path, body)
             await durable
         except (Refused, JournalFailed) as error:
@@ -85,14 +90,21 @@ class Ingest:
         else:
             proto.response_bytes(202, _JSON_HEADERS, answer)
 
-    async def take(self, path: str, authorization: str | None, content_type: str | None, body: bytes) -> bytes:
+    async def take(self, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
         """The same for a request that another server has read.
+
+        Args:
+            path: one of `routes`.
+            headers: by their names in lower case.
+            body: as it was sent, at most as long as that server lets bodies be.
 
         Raises:
             Refused: it is not accepted.
         """
-        principal = await self._authenticator.authenticate(authorization, "ingest")
-        _check_content_type(content_type)
+        principal = await self._authenticator.authenticate(headers.get("authorization"), "ingest")
+        _check_content_type(headers.get("content-type"))
+        if check_encoding(headers.get("content-encoding")):
+            body = gunzip(body, self._body_bytes_max)
         answer, durable = self._admit(principal.organization_id, path, body)
         try:
             await durable

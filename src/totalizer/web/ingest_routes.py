@@ -55,10 +55,7 @@ def _route(ingest: Ingest, path: str, schema: Schema, summary: str) -> Any:
     @post(path, status_code=202, summary=summary, operation_class=WithBody, name=f"ingest {path}")
     async def take(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Accepted once its events are on disk; the answer names every event that is not."""
-        headers = request.headers
-        answer = await ingest.take(
-            path, headers.get("authorization"), headers.get("content-type"), await request.body()
-        )
+        answer = await ingest.take(path, request.headers, await request.body())
         return Response(answer, status_code=202, media_type=MediaType.JSON)
 
     return take

@@ -1,9 +1,10 @@
-"""A small real HTTP server that keeps the ingest contract, and four inputs that say the same thing."""
+"""A small real HTTP server that keeps the ingest contract, and inputs that say the same thing."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import socket
 import subprocess
 import threading
@@ -16,7 +17,9 @@ import pytest
 from rich.console import Console
 
 from totalizer.catalog import load_catalog
+from totalizer.edge.batch import Batch
 from totalizer.ops.importers.access_log import AccessLogSource
+from totalizer.ops.importers.batch_files import BatchFilesSource
 from totalizer.ops.importers.checkpoint import Checkpoint
 from totalizer.ops.importers.cloudevents import CloudEventsSource
 from totalizer.ops.importers.display import Display
@@ -31,6 +34,7 @@ from totalizer.ops.importers.stop import Stop
 from totalizer.ops.importers.target import Target
 
 KEY = "tk_test_0123456789"
+NOW_MS = 1_757_066_400_000
 EVENTS_MAX, BODY_BYTES_MAX = 1000, 8 * 1024 * 1024
 
 
@@ -193,9 +197,9 @@ class Case:
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind, self.folder = kind, folder
-        self.event_type = {"git": "commits", "access-log": "http_requests", "access-log-gz": "http_requests"}.get(
-            kind, "commits"
-        )
+        self.event_type = {
+            "access-log": "http_requests", "access-log-gz": "http_requests", "batch-files": "time_entries",
+        }.get(kind, "commits")  # fmt: skip
 
     def make(self, count: int, *, broken: int | None = None, salt: str = "") -> Source:
         """An input of `count` lines; line number `broken` is none. Another `salt` makes another content."""
@@ -217,6 +221,8 @@ class Case:
                 file = self.folder / "events.json"
                 file.write_text("[" + ",\n".join(lines) + "]")
                 return CloudEventsSource(str(file), load_catalog())
+            case "batch-files":
+                return BatchFilesSource([str(self._write_batches(count, broken, salt))])
             case "access-log-gz":
                 lines = [access_line(n, salt) for n in range(1, count + 1)]
                 plain = Path(self._write("access.log", lines, broken))
@@ -227,6 +233,18 @@ class Case:
                 lines = [access_line(n, salt) for n in range(1, count + 1)]
                 return AccessLogSource(self._write("access.log", lines, broken))
 
+    def _write_batches(self, count: int, broken: int | None, salt: str) -> Path:
+        """A folder of batch files of one entry; number `broken` is cut off."""
+        folder = self.folder / "batches"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for number in range(1, count + 1):
+            entry = {"id": f"e{salt}{number}", "userId": "u", "action": "a", "timestamp": NOW_MS}
+            batch = Batch(f"{NOW_MS + number}_abcdef", NOW_MS, (entry,))
+            content = batch.encode()
+            (folder / batch.file_name).write_bytes(content[:50] if number == broken else content)
+        return folder
+
     def _write(self, name: str, lines: list[str], broken: int | None) -> str:
         if broken is not None:
             lines[broken - 1] = "this is no event"
@@ -235,7 +253,7 @@ class Case:
         return str(file)
 
 
-KINDS = ["git", "ndjson", "cloudevents", "cloudevents-array", "access-log", "access-log-gz"]
+KINDS = ["git", "ndjson", "cloudevents", "cloudevents-array", "access-log", "access-log-gz", "batch-files"]
 
 
 def commit(number: int, salt: str = "", **more: Any) -> str:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from totalizer.ops.importers.access_log import AccessLogSource
+from totalizer.ops.importers.batch_files import BatchFilesSource
 from totalizer.ops.importers.checkpoint import Checkpoint
 from totalizer.ops.importers.cloudevents import CloudEventsSource
 from totalizer.ops.importers.display import Display
@@ -29,7 +30,7 @@ from totalizer.ops.importers.target import Target, find_target
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Import git histories, JSON lines, CloudEvents, access logs. Repeating an import changes nothing.",
+    help="Import git histories, JSON lines, CloudEvents, access logs, batch files. Repeating it changes nothing.",
 )
 
 #: Source names longer than this are refused by the server.
@@ -42,6 +43,13 @@ def _input_path(path: str) -> str:
     if path != STDIN and os.path.isdir(path):
         raise typer.BadParameter(f"{path!r} is a folder; name a file, or - for standard input")
     return path
+
+
+def _batch_paths(paths: list[str]) -> list[str]:
+    for path in paths:
+        if not os.path.exists(path):
+            raise typer.BadParameter(f"{path!r} does not exist")
+    return paths
 
 
 def _repository_path(path: str) -> str:
@@ -167,6 +175,25 @@ def import_access_log(
 ) -> None:
     """Import a web server's access log (common or combined format) as `http_requests` events."""
     _import(lambda: AccessLogSource(file, source), url, key, home, restart, give_up_after)
+
+
+@app.command("batch-files")
+def import_batch_files(
+    path: Annotated[
+        list[str],
+        typer.Argument(
+            help="Files, and folders to look for batch_*.json, *.failed.json and *.abandoned.json in.",
+            callback=_batch_paths,
+        ),
+    ],
+    url: UrlOption = None,
+    key: KeyOption = None,
+    home: HomeOption = None,
+    restart: RestartOption = False,
+    give_up_after: GiveUpOption = GIVE_UP_AFTER_S,
+) -> None:
+    """Import batch files of the batching library as `time_entries` events."""
+    _import(lambda: BatchFilesSource(path), url, key, home, restart, give_up_after)
 
 
 def _import(

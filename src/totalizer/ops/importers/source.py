@@ -63,10 +63,10 @@ class Source(Protocol):
     """An input that can be imported.
 
     Attributes:
-        kind: which importer: `git`, `ndjson`, `cloudevents` or `access-log`.
+        kind: which importer: `git`, `ndjson`, `cloudevents`, `access-log` or `batch-files`.
         name: the `source` half of its events' identity.
         scope: what else tells this import from others: absolute path and options that change the events.
-        noun: what a line is called in messages: `line`, `element` or `commit`.
+        noun: what a line is called in messages: `line`, `element`, `commit` or `record`.
         resumable: True if `lines` gives the same lines again when called again, in this process or the next.
         notes: sentences for the end of the report; complete when `lines` is exhausted.
     """

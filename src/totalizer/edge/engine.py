@@ -1,0 +1,142 @@
+"""What an aggregator has running in one process: its journal, its thread, what it shows to others."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from totalizer.clock import Clock
+from totalizer.edge.adopt import Adoption
+from totalizer.edge.audit import Audit
+from totalizer.edge.batch_flush import BatchFlush
+from totalizer.edge.courier import Courier
+from totalizer.edge.flusher import Flusher, Ticket
+from totalizer.edge.folder import Folders
+from totalizer.edge.log import EntryLog
+from totalizer.edge.metrics import Metrics
+from totalizer.edge.options import Options
+from totalizer.edge.status import Report
+from totalizer.errors import FlushError, JournalFailed, JournalFull
+
+LOGGER = logging.getLogger("totalizer.edge")
+#: Seconds between two looks for journals that dead processes have left.
+ADOPT_INTERVAL_S = 30.0
+#: Seconds between two looks whether there is room again.
+_ROOM_POLL_S = 0.02
+
+
+class Engine:
+    """Runs from its making to `close`.
+
+    Args:
+        folders, options, courier, metrics, audit: of the aggregator.
+
+    Raises:
+        JournalFailed, JournalBusy: no journal can be opened.
+    """
+
+    def __init__(
+        self, folders: Folders, options: Options, courier: Courier, metrics: Metrics, audit: Audit
+    ) -> None:  # fmt: skip
+        self._options, self._metrics, self._audit = options, metrics, audit
+        self._clock: Clock = options.clock
+        self.log = EntryLog.claim(folders, options)
+        flush = BatchFlush(courier, options, metrics, audit)
+        self._report = Report(folders, self.log.folder, metrics, self._clock)
+        self._adoption = Adoption(folders, options, flush)
+        self._adopt_at = self._clock.monotonic()
+        self._stopping = threading.Event()
+        self.flusher = Flusher(self.log, flush, self._look_around, options, metrics)
+        if self.log.waiting:
+            LOGGER.warning("%s: %d entries of an earlier process wait", self.log.folder, self.log.waiting)
+            audit.record("resume", journal=self.log.folder.name, entries=self.log.waiting)
+        self.flusher.start()
+
+    def append(self, payload: bytes) -> None:
+        """Take one entry's record. JournalFull if there is no room in time, JournalFailed if the disk refuses."""
+        try:
+            self.log.append(payload)
+        except JournalFull:
+            self._append_when_there_is_room(payload)
+        self.flusher.notice()
+
+    def flush(self, trigger: str, timeout_s: float | None, *, hurry: bool = False) -> list[FlushError]:
+        """Flush what waits now, and wait for it; the errors. One of them says so if the time was too short."""
+        self.log.sync()
+        ticket = self.flusher.request(trigger, hurry=hurry)
+        if not ticket.settled.wait(timeout_s):
+            return [*ticket.errors, self._late(timeout_s or 0.0)]
+        return ticket.errors
+
+    def ask(self, trigger: str) -> Ticket:
+        """Ask for a flush of what waits now, without waiting for it."""
+        return self.flusher.request(trigger)
+
+    def close(self, timeout_s: float | None) -> list[FlushError]:
+        """Flush, end the thread, give the journal back; what could not be delivered stays in it. Returns the errors."""
+        deadline = None if timeout_s is None else self._clock.monotonic() + timeout_s
+        try:
+            errors = self.flush("shutdown", timeout_s, hurry=True) if timeout_s != 0 else []
+        except JournalFailed as error:
+            LOGGER.error("the journal's disk refuses at shutdown: %s", error)
+            errors = []
+        self._stopping.set()
+        left_s = 10.0 if deadline is None else max(deadline - self._clock.monotonic(), 0.1)
+        if not self.flusher.stop(left_s):
+            LOGGER.warning("a delivery is still under way; its batch stays in the journal")
+        self._report.write(self.log.added)
+        self._adoption.close()
+        self._close_log()
+        return errors
+
+    def forget(self) -> None:
+        """In a forked child: leave everything to the parent."""
+        self.log.forget()
+        self._adoption.forget()
+
+    def _close_log(self) -> None:
+        waiting = self.log.waiting
+        try:
+            self.log.close()
+        except JournalFailed as error:
+            LOGGER.error("%s", error)
+        if self.log.lost:
+            LOGGER.error("%d entries never became durable: the disk refused them", self.log.lost)
+        if waiting:
+            LOGGER.warning("%d entries stay in %s; the next process delivers them", waiting, self.log.folder)
+        self._audit.record("close", journal=self.log.folder.name, waiting=waiting, lost=self.log.lost)
+
+    def _append_when_there_is_room(self, payload: bytes) -> None:
+        deadline = self._clock.monotonic() + self._options.full_timeout_ms / 1000
+        while True:
+            if self._options.on_full == "raise" or self._clock.monotonic() >= deadline or self._stopping.is_set():
+                self.flusher.want_room()
+                raise JournalFull(
+                    f"{self.log.folder}: quota_bytes={self._options.quota_bytes} of entries wait for delivery"
+                )
+            self.flusher.want_room()
+            self._clock.sleep(_ROOM_POLL_S)
+            try:
+                self.log.append(payload)
+            except JournalFull:
+                continue
+            return
+
+    def _look_around(self) -> None:
+        """In the flusher's thread, about once a second."""
+        self._report.write(self.log.added)
+        if self._report.flush_requested():
+            self.ask("manual")
+        if self._adoption.has_work or self._clock.monotonic() >= self._adopt_at:
+            self._adopt_at = self._clock.monotonic() + ADOPT_INTERVAL_S
+            self._adoption.go_on(self._pause)
+
+    def _pause(self, seconds: float) -> bool:
+        return not self._stopping.wait(seconds)
+
+    def _late(self, timeout_s: float) -> FlushError:
+        waiting, now_ms = self.log.waiting, self._clock.now_ns() // 1_000_000
+        return FlushError(
+            f"{waiting} entries were not delivered within {timeout_s:g} s; they stay in the journal",
+            batch_size=waiting, retryable=True, timestamp=now_ms,
+        )  # fmt: skip
