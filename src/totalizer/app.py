@@ -194,9 +194,10 @@ def create_front() -> Front:
     from totalizer.query.run import QueryService, configure_reader
     from totalizer.web.api import Services, create_api
     from totalizer.web.asgi_bridge import AsgiBridge
+    from totalizer.web.durable import JournalWaiters
     from totalizer.web.front import Front
     from totalizer.web.identity import Authenticator
-    from totalizer.web.ingest import Ingest, JournalWaiters
+    from totalizer.web.ingest import Ingest
 
     settings = load_settings()
     configure_logging(settings.log_level, "api")

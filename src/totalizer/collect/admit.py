@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from totalizer.catalog import Catalog
+from totalizer.catalog import Catalog, EventType
 from totalizer.clock import Clock, utc_text
 from totalizer.collect.admission import Admission, AdmittedEvent
 from totalizer.collect.explain import explain
@@ -46,16 +46,17 @@ class Collector:
         self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_struct(catalog, structs))
         self._clock, self.batch_events_max = clock, batch_events_max
 
-    def routes(self) -> list[str]:
-        """Path segments below /api/metrics/ that take single events."""
-        return list(self._by_route)
+    @property
+    def event_types(self) -> list[EventType]:
+        """The event types it takes."""
+        return [tools.event_type for tools in self._types.values()]
 
     def admit_one(self, organization_id: str, route: str, body: bytes) -> AdmittedEvent:
         """Admit a body that is one event.
 
         Args:
             organization_id: whose it is.
-            route: one of `routes()`.
+            route: `EventType.route` of one of `event_types`.
             body: JSON.
 
         Raises:

@@ -47,7 +47,7 @@ class Services(msgspec.Struct, frozen=True):
 def create_api(services: Services) -> Litestar:
     """The application. Its parts are opened and closed by who made them."""
     return Litestar(
-        route_handlers=[*_routes(services), *ingest_routes(services.ingest, services.catalog), *page_routes()],
+        route_handlers=[*_routes(services), *ingest_routes(services.ingest), *page_routes()],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
         openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
         logging_config=None,

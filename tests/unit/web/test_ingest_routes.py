@@ -21,7 +21,8 @@ from totalizer.event import decode_batch
 from totalizer.journal import BEGINNING, JournalReader, claim
 from totalizer.store.keys import Principal
 from totalizer.web.api import _refused
-from totalizer.web.ingest import Ingest, JournalWaiters
+from totalizer.web.durable import JournalWaiters
+from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
 
 ORGANIZATION = "00000000-0000-4000-8000-000000000001"
@@ -50,7 +51,7 @@ class Served:
             waiters.attach(asyncio.get_running_loop())
 
         self.app = Litestar(
-            ingest_routes(ingest, catalog), exception_handlers={Refused: _refused}, on_startup=[attach],
+            ingest_routes(ingest), exception_handlers={Refused: _refused}, on_startup=[attach],
             openapi_config=None, logging_config=None,
         )  # fmt: skip
 
