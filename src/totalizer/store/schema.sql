@@ -2,12 +2,13 @@
 -- After a new migration: UPDATE_SCHEMA=1 script/test tests/migration
 CREATE SCHEMA totalizer;
 
-CREATE FUNCTION totalizer.authenticate_key(hash bytea) RETURNS TABLE(key_id uuid, organization_id uuid, scopes text[], expires_at timestamp with time zone)
+CREATE FUNCTION totalizer.authenticate_key(hash bytea) RETURNS TABLE(key_id uuid, organization_id uuid, scopes text[], expires_at timestamp with time zone, last_used_at timestamp with time zone, limits bigint[])
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
     AS $$
-    SELECT id, organization_id, scopes, expires_at FROM totalizer.api_keys
-    WHERE key_hash = hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    SELECT k.id, k.organization_id, k.scopes, k.expires_at, k.last_used_at, ARRAY[l.requests, l.batches, l.reads, l.bytes]
+    FROM totalizer.api_keys k LEFT JOIN totalizer.organization_limits l ON l.organization_id = k.organization_id
+    WHERE k.key_hash = hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
 $$;
 
 CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
@@ -42,6 +43,27 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION totalizer.find_organization(wanted uuid) RETURNS TABLE(organization_id uuid, limits bigint[])
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+    SELECT o.id, ARRAY[l.requests, l.batches, l.reads, l.bytes]
+    FROM totalizer.organizations o LEFT JOIN totalizer.organization_limits l ON l.organization_id = o.id
+    WHERE o.id = wanted
+$$;
+
+CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+    UPDATE totalizer.api_keys SET last_used_at = now()
+    WHERE id = (
+        SELECT id FROM totalizer.api_keys
+        WHERE id = used AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+        FOR UPDATE SKIP LOCKED
+    )
+$$;
+
 CREATE TABLE totalizer.api_keys (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     organization_id uuid NOT NULL,
@@ -50,10 +72,16 @@ CREATE TABLE totalizer.api_keys (
     scopes text[] NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     expires_at timestamp with time zone,
-    revoked_at timestamp with time zone
+    revoked_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    replaced_by uuid
 );
 
 COMMENT ON COLUMN totalizer.api_keys.key_hash IS 'SHA-256 of the key; the key itself is shown once and never stored';
+
+COMMENT ON COLUMN totalizer.api_keys.last_used_at IS 'When it was used last; written at most once a minute';
+
+COMMENT ON COLUMN totalizer.api_keys.replaced_by IS 'The key that took its place when it was rotated';
 
 CREATE TABLE totalizer.dead_letters (
     id bigint NOT NULL,
@@ -149,6 +177,20 @@ CREATE TABLE totalizer.load_ledger (
 
 COMMENT ON TABLE totalizer.load_ledger IS 'Append-only: the fate of every acknowledged event, summed by transaction, organisation and type. A dead letter that is loaded or dropped later takes one from dead_lettered and adds one elsewhere';
 
+CREATE TABLE totalizer.organization_limits (
+    organization_id uuid NOT NULL,
+    requests bigint,
+    batches bigint,
+    reads bigint,
+    bytes bigint,
+    CONSTRAINT organization_limits_batches_check CHECK ((batches >= 0)),
+    CONSTRAINT organization_limits_bytes_check CHECK ((bytes >= 0)),
+    CONSTRAINT organization_limits_reads_check CHECK ((reads >= 0)),
+    CONSTRAINT organization_limits_requests_check CHECK ((requests >= 0))
+);
+
+COMMENT ON TABLE totalizer.organization_limits IS 'How much an organisation may send and ask in a window; null: as the settings say, 0: no limit';
+
 CREATE TABLE totalizer.organizations (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     name text NOT NULL,
@@ -186,6 +228,9 @@ ALTER TABLE ONLY totalizer.job_runs
 ALTER TABLE ONLY totalizer.journal_offsets
     ADD CONSTRAINT journal_offsets_pkey PRIMARY KEY (journal_id);
 
+ALTER TABLE ONLY totalizer.organization_limits
+    ADD CONSTRAINT organization_limits_pkey PRIMARY KEY (organization_id);
+
 ALTER TABLE ONLY totalizer.organizations
     ADD CONSTRAINT organizations_name_key UNIQUE (name);
 
@@ -198,6 +243,8 @@ ALTER TABLE ONLY totalizer.rollups
 ALTER TABLE ONLY totalizer.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
 
+CREATE INDEX api_keys_by_organization ON totalizer.api_keys USING btree (organization_id, created_at);
+
 CREATE INDEX dirty_marks_by_bucket ON totalizer.dirty_marks USING btree (organization_id, event_type, bucket);
 
 CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, started_at DESC);
@@ -206,6 +253,12 @@ CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (o
 
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
+
+ALTER TABLE ONLY totalizer.api_keys
+    ADD CONSTRAINT api_keys_replaced_by_fkey FOREIGN KEY (replaced_by) REFERENCES totalizer.api_keys(id);
+
+ALTER TABLE ONLY totalizer.organization_limits
+    ADD CONSTRAINT organization_limits_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
 
 ALTER TABLE ONLY totalizer.rollups
     ADD CONSTRAINT rollups_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
@@ -216,17 +269,25 @@ CREATE POLICY add_marks ON totalizer.dirty_marks FOR INSERT TO totalizer_writer 
 
 CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totalizer_refresher USING (true);
 
+ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE totalizer.dead_letters ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.dirty_marks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.load_ledger ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE totalizer.organization_limits ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE totalizer.organizations ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY own_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
+CREATE POLICY own_keys ON totalizer.api_keys TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))) WITH CHECK ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
 CREATE POLICY own_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_limits ON totalizer.organization_limits FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_marks ON totalizer.dirty_marks FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
@@ -250,6 +311,32 @@ GRANT ALL ON FUNCTION totalizer.authenticate_key(hash bytea) TO totalizer_app;
 REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.find_organization(wanted uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.find_organization(wanted uuid) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.note_key_used(used uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.note_key_used(used uuid) TO totalizer_app;
+
+GRANT SELECT(id) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT(organization_id),INSERT(organization_id) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT(name),INSERT(name) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT INSERT(key_hash) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT(scopes),INSERT(scopes) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT(created_at) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT(expires_at),INSERT(expires_at),UPDATE(expires_at) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT(revoked_at),UPDATE(revoked_at) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT(last_used_at) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT(replaced_by),UPDATE(replaced_by) ON TABLE totalizer.api_keys TO totalizer_app;
 
 GRANT SELECT,INSERT,DELETE ON TABLE totalizer.dead_letters TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.dead_letters TO totalizer_app;
@@ -280,6 +367,8 @@ GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_refresher;
 GRANT INSERT ON TABLE totalizer.load_ledger TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.load_ledger TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.load_ledger TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.organization_limits TO totalizer_app;
 
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_refresher;
