@@ -12,16 +12,24 @@ from totalizer.catalog import Catalog, EventType
 from totalizer.clock import Clock, utc_text
 from totalizer.collect.admission import Admission, AdmittedEvent
 from totalizer.collect.explain import explain
+from totalizer.collect.placing import fresh_ids, places
 from totalizer.collect.render import Stamps
 from totalizer.collect.times import FUTURE_TOLERANCE, canonical_time
 from totalizer.collect.type_tools import TypeTools, tools_of
-from totalizer.collect.validator import batch_struct, event_struct
+from totalizer.collect.validator import ID_LENGTH_MAX, batch_struct, event_struct
 from totalizer.errors import Refusal, Refused
-from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids
+from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids, request_event_uuid
 
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_BATCH = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TIMESTAMP: msgspec.json.Decoder[str | int | None] = msgspec.json.Decoder(str | int | None)
+
+
+class _WithId(msgspec.Struct):
+    id: Any = None
+
+
+_RAW_ID = msgspec.json.Decoder(_WithId)
 #: For the message to a sender who got it wrong.
 _BATCH_FORM = 'a list of events under each event type, such as {"commits": [{…}, {…}]}'
 #: Nanoseconds of FUTURE_TOLERANCE.
@@ -51,13 +59,14 @@ class Collector:
         """The event types it takes."""
         return [tools.event_type for tools in self._types.values()]
 
-    def admit_one(self, organization_id: str, route: str, body: bytes) -> AdmittedEvent:
+    def admit_one(self, organization_id: str, route: str, body: bytes, request: bytes | None = None) -> AdmittedEvent:
         """Admit a body that is one event.
 
         Args:
             organization_id: whose it is.
             route: `EventType.route` of one of `event_types`.
             body: JSON.
+            request: as in `admit_batch`.
 
         Raises:
             Refused: it is not accepted.
@@ -71,25 +80,29 @@ class Collector:
         except _UNDECODABLE as error:
             raise bad_json(error) from None
         received_at = utc_text(received_ns)
-        latest, fresh = utc_text(received_ns + _TOLERANCE_NS), new_event_ids(received_ns)
+        latest, fresh = utc_text(received_ns + _TOLERANCE_NS), partial(next, new_event_ids(received_ns))
+        if request is not None:
+            fresh = partial(request_event_uuid, request, tools.event_type.name)
         stamps = Stamps(organization_id, received_at, received_at, latest, fresh)
         render = tools.escaping if b"\\" in body else tools.plain
         keyed, unkeyed = render([event], stamps, tools.refuse)
         (line,) = keyed or unkeyed
-        encoder = tools.keyed if keyed else tools.unkeyed
+        encoder = tools.unkeyed if unkeyed and request is None else tools.keyed
         return AdmittedEvent(encoder.encode(organization_id, received_at, line), line[ID])
 
-    def admit_batch(self, organization_id: str, body: bytes) -> Admission:
+    def admit_batch(self, organization_id: str, body: bytes, request: bytes | None = None) -> Admission:
         """Admit a body that is a batch: an object with a list of events under each type's name.
 
         Args:
             organization_id: whose events they are.
             body: JSON.
+            request: at most 64 bytes that stand for the request, the same at each attempt to send it: its events
+                without an id are found when it is sent again. None if it cannot be told from another.
 
         Raises:
             Refused: the batch as a whole cannot be taken, or none of its events can; the answers are in `extra`.
         """
-        admission = Admission(organization_id, body, self._clock.now_ns())
+        admission = Admission(organization_id, body, self._clock.now_ns(), request)
         for step in self.steps():
             step(admission)
         if admission.items:
@@ -140,14 +153,17 @@ class Collector:
             if tools is None:
                 known = ", ".join(self._types)
                 admission.reject(
-                    name, index, Refusal.UNKNOWN_EVENT_TYPE, f"{name:.80}: unknown event type; use one of {known}"
-                )
+                    name, index, Refusal.UNKNOWN_EVENT_TYPE, f"{name:.80}: unknown event type; use one of {known}",
+                    _sent_id(raw),
+                )  # fmt: skip
                 continue
             try:
                 good.append(tools.decoder.decode(raw))
                 indexes.append(index)
             except msgspec.ValidationError as error:
-                admission.reject(name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw), tools.event_type))
+                admission.reject(
+                    name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw), tools.event_type), _sent_id(raw)
+                )
         if tools is not None and good:
             admission.events.append((tools, good, indexes))
 
@@ -171,21 +187,25 @@ class Collector:
         escaping = b"\\" in admission.body
         latest = utc_text(admission.received_ns + _TOLERANCE_NS)
         for tools, events, indexes in admission.events:
-            fresh = new_event_ids(admission.received_ns)
+            fresh = fresh_ids(admission, tools.event_type.name, indexes)
             stamps = Stamps(admission.organization_id, admission.received_at, admission.default_time, latest, fresh)
             render = tools.escaping if escaping else tools.plain
-            keyed, unkeyed = render(events, stamps, partial(_reject, admission, tools, indexes))
-            self._add_section(admission, tools, keyed, keyed_ids=True)
-            self._add_section(admission, tools, unkeyed, keyed_ids=False)
+            keyed, unkeyed = render(events, stamps, partial(_reject, admission, tools, events, indexes))
+            whole = indexes is None and len(events) in (len(keyed), len(unkeyed))
+            for lines, with_id in ((keyed, True), (unkeyed, False)):
+                at = None if whole else places(admission, tools.event_type.name, events, indexes, with_id=with_id)
+                self._add_section(admission, tools, lines, at, keyed=with_id or admission.request is not None)
         if admission.accepted:
             header = BatchHeader(admission.organization_id, admission.received_at, tuple(admission.sections))
             admission.payload = encode_batch(header, b"".join(admission.blocks))
 
-    def _add_section(self, admission: Admission, tools: TypeTools, lines: list[str], *, keyed_ids: bool) -> None:
+    def _add_section(
+        self, admission: Admission, tools: TypeTools, lines: list[str], at: tuple[int, ...] | None, *, keyed: bool
+    ) -> None:
         if not lines:
             return
         block = "".join(lines).encode()
-        admission.sections.append(Section(tools.event_type.name, tools.columns, keyed_ids, len(lines), len(block)))
+        admission.sections.append(Section(tools.event_type.name, tools.columns, keyed, len(lines), len(block), at))
         admission.blocks.append(block)
         admission.accepted += len(lines)
 
@@ -218,11 +238,21 @@ def _raw_events(name: str, raw: msgspec.Raw) -> list[msgspec.Raw]:
 
 
 def _reject(
-    admission: Admission, tools: TypeTools, indexes: list[int] | None, index: int, field: str, reason: str
-) -> None:
+    admission: Admission, tools: TypeTools, events: list[Any], indexes: list[int] | None,
+    index: int, field: str, reason: str,
+) -> None:  # fmt: skip
     """Note an event of a batch that cannot be rendered, by its place in the request."""
     place = index if indexes is None else indexes[index]
-    admission.reject(tools.event_type.name, place, tools.refusal(field), f"{field}: {reason}")
+    admission.reject(tools.event_type.name, place, tools.refusal(field), f"{field}: {reason}", events[index].id)
+
+
+def _sent_id(raw: msgspec.Raw) -> str | None:
+    """What a sender called an event that does not decode; None if even that cannot be read."""
+    try:
+        event_id = _RAW_ID.decode(raw).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return event_id[:ID_LENGTH_MAX] if isinstance(event_id, str) else None
 
 
 def bad_json(error: Exception) -> Refused:

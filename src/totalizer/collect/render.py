@@ -9,7 +9,7 @@ texts, since JSON forbids them raw: for such a body, nearly every one, texts go 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from totalizer.catalog import EventType, Field, FieldType
@@ -29,14 +29,14 @@ class Stamps(NamedTuple):
         received_at: UTC text; the time of events that name none, unless the batch names one.
         default_time: the time of events that name none.
         latest: the latest time that is believed.
-        fresh_ids: ids for events that have none.
+        fresh_ids: gives an id to the event at an index that has none.
     """
 
     organization_id: str
     received_at: str
     default_time: str
     latest: str
-    fresh_ids: Iterator[str]
+    fresh_ids: Callable[[int], str]
 
 
 #: (events, stamps, reject) → lines of events with a sender's id, lines of the others.
@@ -80,7 +80,7 @@ def render(events, stamps, reject):
             field = "id"
             sent_id, source = event.id, event.source
             if sent_id is None:
-                stored_id, external_id = next(fresh_ids), NULL
+                stored_id, external_id = fresh_ids(index), NULL
             else:
                 stored_id = event_uuid(source or "", sent_id)
                 external_id = NULL if stored_id == sent_id.lower() else {text.format("sent_id")}
