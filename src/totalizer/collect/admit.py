@@ -11,6 +11,7 @@ import msgspec
 from totalizer.catalog import Catalog, EventType
 from totalizer.clock import Clock, utc_text
 from totalizer.collect.admission import Admission, AdmittedEvent
+from totalizer.collect.each import UNDECODABLE
 from totalizer.collect.explain import explain
 from totalizer.collect.placing import fresh_ids, places
 from totalizer.collect.render import Stamps
@@ -34,8 +35,8 @@ _RAW_ID = msgspec.json.Decoder(_WithId)
 _BATCH_FORM = 'a list of events under each event type, such as {"commits": [{…}, {…}]}'
 #: Nanoseconds of FUTURE_TOLERANCE.
 _TOLERANCE_NS = int(FUTURE_TOLERANCE.total_seconds()) * 1_000_000_000
-#: What decoding hostile bytes can raise, besides MsgspecError.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+#: What some programs write before UTF-8; it is not JSON, and taken for nothing (RFC 8259 §8.1).
+BOM = b"\xef\xbb\xbf"
 
 
 class Collector:
@@ -53,6 +54,11 @@ class Collector:
         self._by_route = {tools.event_type.route: tools for tools in self._types.values()}
         self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_struct(catalog, structs))
         self._clock, self.batch_events_max = clock, batch_events_max
+
+    @property
+    def tools(self) -> dict[str, TypeTools]:
+        """What it has made of each event type, by name."""
+        return self._types
 
     @property
     def event_types(self) -> list[EventType]:
@@ -74,10 +80,12 @@ class Collector:
         received_ns = self._clock.now_ns()
         tools = self._by_route[route]
         try:
-            event = tools.decoder.decode(body)
+            event = tools.decode(body)
         except msgspec.ValidationError as error:
             raise Refused(Refusal.INVALID_EVENT, explain(error, body, tools.event_type)) from None
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
+            if body.startswith(BOM) and not body.startswith(BOM * 2):
+                return self.admit_one(organization_id, route, body.removeprefix(BOM), request)
             raise bad_json(error) from None
         received_at = utc_text(received_ns)
         latest, fresh = utc_text(received_ns + _TOLERANCE_NS), partial(next, new_event_ids(received_ns))
@@ -102,18 +110,22 @@ class Collector:
         Raises:
             Refused: the batch as a whole cannot be taken, or none of its events can; the answers are in `extra`.
         """
-        admission = Admission(organization_id, body, self._clock.now_ns(), request)
+        admission = self.begin(organization_id, body, request)
         for step in self.steps():
             step(admission)
         if admission.items:
             admission.items.sort()
         if not admission.accepted:
-            self._refuse_wholly(admission)
+            self.refuse_wholly(admission)
         return admission
+
+    def begin(self, organization_id: str, body: bytes, request: bytes | None = None) -> Admission:
+        """A request of several events, received now; the arguments are those of `admit_batch`."""
+        return Admission(organization_id, body, self._clock.now_ns(), request)
 
     def steps(self) -> tuple[Callable[[Admission], None], ...]:
         """The order of work on a batch."""
-        return (self._decode, self._check_size, self._finish)
+        return (self._decode, self._check_size, self.finish)
 
     def _decode(self, admission: Admission) -> None:
         """Decode all at once; if anything is wrong, once more event by event, to keep the good ones."""
@@ -122,7 +134,11 @@ class Collector:
         except msgspec.ValidationError:
             self._decode_each(admission)
             return
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
+            if admission.body.startswith(BOM) and not admission.body.startswith(BOM * 2):
+                admission.body = admission.body.removeprefix(BOM)
+                self._decode(admission)
+                return
             raise bad_json(error) from None
         self._set_default_time(admission, batch.timestamp)
         for name, tools in self._types.items():
@@ -136,12 +152,12 @@ class Collector:
             timestamp = _timestamp_of(batch)
             raw_events = {name: _raw_events(name, raw) for name, raw in batch.items()}
             self._set_default_time(admission, timestamp)
-            self._refuse_too_many(sum(map(len, raw_events.values())))
+            self.refuse_too_many(sum(map(len, raw_events.values())))
             for name, events in raw_events.items():
                 self._decode_list(admission, name, events)
         except msgspec.ValidationError:
             raise Refused(Refusal.BAD_REQUEST, f"a batch must be a JSON object, {_BATCH_FORM}") from None
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             # What is skipped over at first is looked at closely only here.
             raise bad_json(error) from None
 
@@ -158,7 +174,7 @@ class Collector:
                 )  # fmt: skip
                 continue
             try:
-                good.append(tools.decoder.decode(raw))
+                good.append(tools.decode(raw))
                 indexes.append(index)
             except msgspec.ValidationError as error:
                 admission.reject(
@@ -176,13 +192,18 @@ class Collector:
             raise Refused(Refusal.INVALID_TIME, f"timestamp: {error}") from None
 
     def _check_size(self, admission: Admission) -> None:
-        self._refuse_too_many(sum(len(events) for _, events, _ in admission.events))
+        self.refuse_too_many(sum(len(events) for _, events, _ in admission.events))
 
-    def _refuse_too_many(self, count: int) -> None:
+    def refuse_too_many(self, count: int) -> None:
+        """Refuse a request of more events than one may have.
+
+        Raises:
+            Refused: it has.
+        """
         if count > self.batch_events_max:
             raise Refused(Refusal.BATCH_TOO_LARGE, f"{count} events in one batch; send at most {self.batch_events_max}")
 
-    def _finish(self, admission: Admission) -> None:
+    def finish(self, admission: Admission) -> None:
         """Stamp and render the decoded events, and put the journal payload together."""
         escaping = b"\\" in admission.body
         latest = utc_text(admission.received_ns + _TOLERANCE_NS)
@@ -209,7 +230,12 @@ class Collector:
         admission.blocks.append(block)
         admission.accepted += len(lines)
 
-    def _refuse_wholly(self, admission: Admission) -> None:
+    def refuse_wholly(self, admission: Admission) -> None:
+        """Refuse a request none of whose events is accepted, with the answer to each.
+
+        Raises:
+            Refused: always.
+        """
         if not admission.items:
             raise Refused(Refusal.BATCH_EMPTY, "the batch holds no event")
         items = msgspec.to_builtins(admission.items)
