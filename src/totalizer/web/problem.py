@@ -31,4 +31,5 @@ def response(refused: Refused) -> tuple[int, list[tuple[str, str]], bytes]:
         headers.append(("retry-after", str(refused.retry_after_s)))
     if refused.refusal is Refusal.UNAUTHENTICATED:
         headers.append(("www-authenticate", "Bearer"))
+    headers.extend(refused.headers)
     return refused.status, headers, msgspec.json.encode(document(refused))
