@@ -11,6 +11,16 @@ CREATE FUNCTION totalizer.authenticate_key(hash bytea) RETURNS TABLE(key_id uuid
     WHERE k.key_hash = hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
 $$;
 
+CREATE FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+    INSERT INTO totalizer.rejected_events AS r (organization_id, hour, event_type, code, events)
+    SELECT o, h, t, c, n FROM unnest(organizations, hours, types, codes, counts) AS new (o, h, t, c, n)
+    WHERE n > 0 ORDER BY 1, 2, 3, 4
+    ON CONFLICT (organization_id, hour, event_type, code) DO UPDATE SET events = r.events + excluded.events
+$$;
+
 CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -95,12 +105,15 @@ CREATE TABLE totalizer.dead_letters (
     journal_id uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     retries integer DEFAULT 0 NOT NULL,
-    retried_at timestamp with time zone
+    retried_at timestamp with time zone,
+    received_hour timestamp with time zone
 );
 
 COMMENT ON TABLE totalizer.dead_letters IS 'Acknowledged events that PostgreSQL refused, with their bytes and the reason';
 
 COMMENT ON COLUMN totalizer.dead_letters.retries IS 'How often it was tried again and refused again';
+
+COMMENT ON COLUMN totalizer.dead_letters.received_hour IS 'The hour of receipt, under which the ledger counts it; null: the hour of created_at';
 
 ALTER TABLE totalizer.dead_letters ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME totalizer.dead_letters_id_seq
@@ -121,6 +134,25 @@ CREATE TABLE totalizer.dirty_marks (
 WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000');
 
 COMMENT ON TABLE totalizer.dirty_marks IS 'Append-only: buckets whose rollups are behind their events. One bucket may be marked many times';
+
+CREATE TABLE totalizer.event_fates (
+    organization_id uuid NOT NULL,
+    journal_id uuid NOT NULL,
+    sequence bigint NOT NULL,
+    event_type text NOT NULL,
+    fate text NOT NULL,
+    places integer[] NOT NULL,
+    ids text[] NOT NULL,
+    code text,
+    reason text,
+    dead_letter_id bigint,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT event_fates_fate_check CHECK ((fate = ANY (ARRAY['duplicate'::text, 'conflict'::text, 'quarantined'::text, 'dropped'::text])))
+);
+
+COMMENT ON TABLE totalizer.event_fates IS 'Acknowledged events that were not stored, by the journal record they came in; all others of a loaded record were';
+
+COMMENT ON COLUMN totalizer.event_fates.places IS 'Where the events stood in the request, in their type''s list';
 
 CREATE TABLE totalizer.event_types (
     name text NOT NULL,
@@ -150,19 +182,33 @@ ALTER TABLE totalizer.job_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY 
     CACHE 1
 );
 
+CREATE TABLE totalizer.journal_gaps (
+    journal_id uuid NOT NULL,
+    first bigint NOT NULL,
+    last bigint NOT NULL,
+    reason text NOT NULL,
+    dead_letter_id bigint,
+    found_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.journal_gaps IS 'Records that did not reach the loader as batches: damaged on the disk, or not readable by it and kept as a dead letter';
+
 CREATE TABLE totalizer.journal_offsets (
     journal_id uuid NOT NULL,
     epoch bigint DEFAULT 0 NOT NULL,
     segment bigint DEFAULT 0 NOT NULL,
     "position" bigint DEFAULT 0 NOT NULL,
     batches bigint DEFAULT 0 NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    sequence bigint DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 
 COMMENT ON TABLE totalizer.journal_offsets IS 'How far each journal is loaded; advanced in the transaction that stores the events';
 
 COMMENT ON COLUMN totalizer.journal_offsets.epoch IS 'Raised by each loader that takes the journal over; an older loader is fenced off';
+
+COMMENT ON COLUMN totalizer.journal_offsets.sequence IS 'Number of the last record loaded; 0 in a journal that was loaded by a version that did not note it';
 
 CREATE TABLE totalizer.load_ledger (
     organization_id uuid NOT NULL,
@@ -172,10 +218,55 @@ CREATE TABLE totalizer.load_ledger (
     conflict bigint NOT NULL,
     dead_lettered bigint NOT NULL,
     loaded_at timestamp with time zone DEFAULT now() NOT NULL,
-    dropped bigint DEFAULT 0 NOT NULL
+    dropped bigint DEFAULT 0 NOT NULL,
+    accepted bigint,
+    received_hour timestamp with time zone
 );
 
 COMMENT ON TABLE totalizer.load_ledger IS 'Append-only: the fate of every acknowledged event, summed by transaction, organisation and type. A dead letter that is loaded or dropped later takes one from dead_lettered and adds one elsewhere';
+
+COMMENT ON COLUMN totalizer.load_ledger.accepted IS 'How many events the records held; null: written by a version that did not count them, so the sum of their fates';
+
+COMMENT ON COLUMN totalizer.load_ledger.received_hour IS 'The hour in which the events were received; null: that of loaded_at';
+
+CREATE TABLE totalizer.load_ledger_hourly (
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    received_hour timestamp with time zone NOT NULL,
+    accepted bigint NOT NULL,
+    loaded bigint NOT NULL,
+    duplicate bigint NOT NULL,
+    conflict bigint NOT NULL,
+    dead_lettered bigint NOT NULL,
+    dropped bigint NOT NULL
+);
+
+COMMENT ON TABLE totalizer.load_ledger_hourly IS 'What load_ledger had, summed by the hour of receipt and removed there in the same transaction';
+
+CREATE VIEW totalizer.ledger WITH (security_invoker='true') AS
+ SELECT load_ledger.organization_id,
+    load_ledger.event_type,
+    COALESCE(load_ledger.received_hour, date_trunc('hour'::text, load_ledger.loaded_at, 'UTC'::text)) AS received_hour,
+    COALESCE(load_ledger.accepted, ((((load_ledger.loaded + load_ledger.duplicate) + load_ledger.conflict) + load_ledger.dead_lettered) + load_ledger.dropped)) AS accepted,
+    load_ledger.loaded,
+    load_ledger.duplicate,
+    load_ledger.conflict,
+    load_ledger.dead_lettered,
+    load_ledger.dropped
+   FROM totalizer.load_ledger
+UNION ALL
+ SELECT load_ledger_hourly.organization_id,
+    load_ledger_hourly.event_type,
+    load_ledger_hourly.received_hour,
+    load_ledger_hourly.accepted,
+    load_ledger_hourly.loaded,
+    load_ledger_hourly.duplicate,
+    load_ledger_hourly.conflict,
+    load_ledger_hourly.dead_lettered,
+    load_ledger_hourly.dropped
+   FROM totalizer.load_ledger_hourly;
+
+COMMENT ON VIEW totalizer.ledger IS 'The whole ledger, summed up or not yet; several rows an hour';
 
 CREATE TABLE totalizer.organization_limits (
     organization_id uuid NOT NULL,
@@ -198,6 +289,16 @@ CREATE TABLE totalizer.organizations (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT organizations_name_check CHECK ((name <> ''::text))
 );
+
+CREATE TABLE totalizer.rejected_events (
+    organization_id uuid NOT NULL,
+    hour timestamp with time zone NOT NULL,
+    event_type text NOT NULL,
+    code text NOT NULL,
+    events bigint NOT NULL
+);
+
+COMMENT ON TABLE totalizer.rejected_events IS 'Events that were refused, never acknowledged; the last seconds before a kill are not counted';
 
 CREATE TABLE totalizer.rollups (
     name text NOT NULL,
@@ -228,6 +329,9 @@ ALTER TABLE ONLY totalizer.job_runs
 ALTER TABLE ONLY totalizer.journal_offsets
     ADD CONSTRAINT journal_offsets_pkey PRIMARY KEY (journal_id);
 
+ALTER TABLE ONLY totalizer.load_ledger_hourly
+    ADD CONSTRAINT load_ledger_hourly_pkey PRIMARY KEY (organization_id, event_type, received_hour);
+
 ALTER TABLE ONLY totalizer.organization_limits
     ADD CONSTRAINT organization_limits_pkey PRIMARY KEY (organization_id);
 
@@ -237,6 +341,9 @@ ALTER TABLE ONLY totalizer.organizations
 ALTER TABLE ONLY totalizer.organizations
     ADD CONSTRAINT organizations_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY totalizer.rejected_events
+    ADD CONSTRAINT rejected_events_pkey PRIMARY KEY (organization_id, hour, event_type, code);
+
 ALTER TABLE ONLY totalizer.rollups
     ADD CONSTRAINT rollups_pkey PRIMARY KEY (name);
 
@@ -245,9 +352,21 @@ ALTER TABLE ONLY totalizer.schema_version
 
 CREATE INDEX api_keys_by_organization ON totalizer.api_keys USING btree (organization_id, created_at);
 
+CREATE INDEX dead_letters_by_organization ON totalizer.dead_letters USING btree (organization_id, id);
+
 CREATE INDEX dirty_marks_by_bucket ON totalizer.dirty_marks USING btree (organization_id, event_type, bucket);
 
+CREATE INDEX event_fates_by_age ON totalizer.event_fates USING btree (recorded_at);
+
+CREATE INDEX event_fates_by_letter ON totalizer.event_fates USING btree (dead_letter_id) WHERE (dead_letter_id IS NOT NULL);
+
+CREATE INDEX event_fates_by_record ON totalizer.event_fates USING btree (journal_id, sequence);
+
 CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, started_at DESC);
+
+CREATE INDEX journal_gaps_by_record ON totalizer.journal_gaps USING btree (journal_id, last);
+
+CREATE INDEX load_ledger_by_age ON totalizer.load_ledger USING btree (loaded_at);
 
 CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (organization_id, event_type, loaded_at);
 
@@ -275,13 +394,23 @@ ALTER TABLE totalizer.dead_letters ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.dirty_marks ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE totalizer.event_fates ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE totalizer.load_ledger ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.load_ledger_hourly ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY note_fates ON totalizer.event_fates TO totalizer_writer USING (true) WITH CHECK (true);
 
 ALTER TABLE totalizer.organization_limits ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.organizations ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY own_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_fates ON totalizer.event_fates FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_hours ON totalizer.load_ledger_hourly FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_keys ON totalizer.api_keys TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))) WITH CHECK ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
@@ -293,11 +422,23 @@ CREATE POLICY own_marks ON totalizer.dirty_marks FOR SELECT TO totalizer_app USI
 
 CREATE POLICY own_organization ON totalizer.organizations FOR SELECT TO totalizer_app USING ((id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
+CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+ALTER TABLE totalizer.rejected_events ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY see_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_refresher USING (true);
 
 CREATE POLICY see_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_refresher USING (true);
 
+CREATE POLICY see_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_refresher USING (true);
+
+CREATE POLICY sum_up ON totalizer.load_ledger_hourly TO totalizer_refresher USING (true) WITH CHECK (true);
+
+CREATE POLICY take_ledger ON totalizer.load_ledger FOR DELETE TO totalizer_refresher USING (true);
+
 CREATE POLICY take_marks ON totalizer.dirty_marks TO totalizer_refresher USING (true) WITH CHECK (true);
+
+CREATE POLICY tidy_fates ON totalizer.event_fates TO totalizer_refresher USING (true);
 
 CREATE POLICY work_off_dead_letters ON totalizer.dead_letters TO totalizer_writer USING (true) WITH CHECK (true);
 
@@ -307,6 +448,9 @@ GRANT USAGE ON SCHEMA totalizer TO totalizer_app;
 
 REVOKE ALL ON FUNCTION totalizer.authenticate_key(hash bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.authenticate_key(hash bytea) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) TO totalizer_app;
 
 REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
@@ -354,11 +498,27 @@ GRANT SELECT ON TABLE totalizer.dirty_marks TO totalizer_app;
 GRANT INSERT ON TABLE totalizer.dirty_marks TO totalizer_writer;
 GRANT SELECT,INSERT,DELETE ON TABLE totalizer.dirty_marks TO totalizer_refresher;
 
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.event_fates TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.event_fates TO totalizer_app;
+GRANT SELECT,DELETE ON TABLE totalizer.event_fates TO totalizer_refresher;
+
+GRANT UPDATE(fate) ON TABLE totalizer.event_fates TO totalizer_writer;
+
+GRANT UPDATE(code) ON TABLE totalizer.event_fates TO totalizer_writer;
+
+GRANT UPDATE(reason) ON TABLE totalizer.event_fates TO totalizer_writer;
+
+GRANT UPDATE(dead_letter_id) ON TABLE totalizer.event_fates TO totalizer_writer;
+
 GRANT SELECT ON TABLE totalizer.event_types TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.event_types TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.event_types TO totalizer_app;
 
 GRANT SELECT,INSERT ON TABLE totalizer.job_runs TO totalizer_refresher;
+
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.journal_gaps TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.journal_gaps TO totalizer_app;
+GRANT SELECT,DELETE ON TABLE totalizer.journal_gaps TO totalizer_refresher;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.journal_offsets TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_app;
@@ -366,12 +526,21 @@ GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_refresher;
 
 GRANT INSERT ON TABLE totalizer.load_ledger TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.load_ledger TO totalizer_app;
-GRANT SELECT ON TABLE totalizer.load_ledger TO totalizer_refresher;
+GRANT SELECT,DELETE ON TABLE totalizer.load_ledger TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.load_ledger_hourly TO totalizer_app;
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.load_ledger_hourly TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.ledger TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.ledger TO totalizer_refresher;
 
 GRANT SELECT ON TABLE totalizer.organization_limits TO totalizer_app;
 
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_refresher;
 
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_refresher;
