@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
@@ -180,11 +181,9 @@ def of_headers(headers: Iterable[tuple[str, str]], body: bytes) -> dict[str, msg
 def _header_text(name: str, value: str) -> str:
     if len(value) >= 2 and value[0] == value[-1] == '"':
         value = value[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    try:
+    with contextlib.suppress(UnicodeError):  # it was text already, or is Latin-1
         # A server that reads headers as Latin-1 shows raw UTF-8 as such.
         value = value.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        pass  # it was text already, or is Latin-1
     try:
         return unquote(value, errors="strict")
     except UnicodeDecodeError as error:

@@ -10,7 +10,7 @@ from totalizer.journal import Journal
 from totalizer.web import problem
 from totalizer.web.asgi_bridge import read_body
 from totalizer.web.durable import append, refusal_of
-from totalizer.web.encoding import check_encoding, gunzip
+from totalizer.web.encoding import check_encoding, unpack
 from totalizer.web.identity import Authenticator
 from totalizer.web.intake import Request, Route, choose
 from totalizer.web.route_table import route_table
@@ -47,10 +47,10 @@ class Ingest:
             route = routes.get(content_type)
             if route is None:
                 route = choose(routes, content_type)
-            packed = check_encoding(headers.get("content-encoding"))
+            encoding = check_encoding(headers.get("content-encoding"))
             body = await read_body(scope, proto, self._body_bytes_max)
-            if packed:
-                body = gunzip(body, self._body_bytes_max)
+            if encoding is not None:
+                body = unpack(encoding, body, self._body_bytes_max)
             payload, answer, status = route.admit(principal, scope, body)
             await append(self._journal, payload)
         except (Refused, JournalFailed) as error:
@@ -72,8 +72,9 @@ class Ingest:
         headers = request.headers
         principal = await self._authenticator.authenticate(headers.get("authorization"), "ingest")
         route = choose(self.routes[path], headers.get("content-type"))
-        if check_encoding(headers.get("content-encoding")):
-            body = gunzip(body, self._body_bytes_max)
+        encoding = check_encoding(headers.get("content-encoding"))
+        if encoding is not None:
+            body = unpack(encoding, body, self._body_bytes_max)
         payload, answer, status = route.admit(principal, request, body)
         try:
             await append(self._journal, payload)
