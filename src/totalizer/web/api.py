@@ -22,6 +22,7 @@ from totalizer.errors import Refusal, Refused
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
+from totalizer.web.gate import enter, tell_limits
 from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
@@ -50,6 +51,7 @@ def create_api(services: Services) -> Litestar:
         route_handlers=[*_routes(services), *ingest_routes(services.ingest), *page_routes()],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
         openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
+        before_send=[tell_limits],
         logging_config=None,
         debug=False,
     )
@@ -74,7 +76,7 @@ def _routes(services: Services) -> list[Any]:
         cursor: Annotated[str | None, Parameter(description="next_cursor of the page before.")] = None,
     ) -> Response[bytes]:
         """Exact totals. Any other parameter filters by the dimension of its name, such as `status=success`."""
-        principal = await services.authenticator.authenticate(request.headers.get("authorization"), "query")
+        principal = await enter(services.authenticator, request, "query")
         parameters = {key: request.query_params.getall(key) for key in request.query_params}
         answer = await services.queries.aggregated(principal.organization_id, parameters)
         return Response(_encode(answer), media_type=MediaType.JSON)
@@ -82,7 +84,7 @@ def _routes(services: Services) -> list[Any]:
     @get("/api/catalog", summary="What can be asked about")
     async def catalog(request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Event types and rollups with their dimensions and measures."""
-        await services.authenticator.authenticate(request.headers.get("authorization"), "query")
+        await enter(services.authenticator, request, "query")
         return _described(services.catalog)
 
     @get("/health/live", summary="Is the process up?", sync_to_thread=False)

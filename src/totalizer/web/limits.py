@@ -1,7 +1,7 @@
 """How much an organisation may send and ask in a window, counted over all processes.
 
-No request asks Redis: a process is lent parts of a limit and counts them down (web/meter.py); the next part is asked for
-in the background, for many organisations in one round trip. docs/reference/limits.md says how exact that is.
+No request asks Redis: a process is lent parts of a limit and counts them down (web/meter.py); the next part is asked
+for in the background, for many organisations in one round trip. docs/reference/limits.md says how exact that is.
 """
 
 from __future__ import annotations
@@ -57,6 +57,19 @@ class Meters:
         self.requests, self.batches, self.reads, self.bytes = (
             Meter(limiter, organization_id, kind) for kind in Limits._fields
         )
+
+    async def spend_request(self, size: int, *, many: bool) -> None:
+        """Count one request that brings events.
+
+        Args:
+            size: bytes of its body.
+            many: True if it holds any number of events.
+
+        Raises:
+            Refused: 429, a limit is reached; 413, the body is larger than what may be sent in a window.
+        """
+        await (self.batches if many else self.requests).spend(1)
+        await self.bytes.spend(size)
 
     def set_limits(self, limits: Limits) -> None:
         """Count to these from now on."""

@@ -1,10 +1,10 @@
 """What one process may still let one organisation do in this window, of one kind: a number that is counted down.
 
-    limit of the window, all processes          lent to this process                      spent by the hot path
-    ┌───────────────────────────────┐  lease   ┌─────────┬─────────┐  when `left` is out  ┌────────┐
-    │ Redis: used or lent so far     │ ───────▶ │ reserve │  left   │ ───────────────────▶ │ left-1 │
-    └───────────────────────────────┘          └─────────┴─────────┘  reserve moves up,   └────────┘
-                                                                       the next is asked for
+limit of the window, all processes          lent to this process                      spent by the hot path
+┌───────────────────────────────┐  lease   ┌─────────┬─────────┐  when `left` is out  ┌────────┐
+│ Redis: used or lent so far     │ ───────▶ │ reserve │  left   │ ───────────────────▶ │ left-1 │
+└───────────────────────────────┘          └─────────┴─────────┘  reserve moves up,   └────────┘
+                                                                   the next is asked for
 """
 
 from __future__ import annotations
@@ -47,8 +47,22 @@ class Meter:
     """
 
     __slots__ = (
-        "left", "headers", "json_headers", "limit", "number", "had", "debt", "seen", "_limiter", "_organization_id",
-        "_kind", "_reserve", "_left_of_all", "_needed", "_over", "_turn",
+        "_kind",
+        "_left_of_all",
+        "_limiter",
+        "_needed",
+        "_organization_id",
+        "_over",
+        "_reserve",
+        "_turn",
+        "debt",
+        "had",
+        "headers",
+        "json_headers",
+        "left",
+        "limit",
+        "number",
+        "seen",
     )  # fmt: skip
 
     def __init__(self, limiter: Limiter, organization_id: str, kind: str) -> None:
@@ -78,6 +92,16 @@ class Meter:
         self.left = 0 if limit else ENDLESS
         self._left_of_all = max(limit - self.had, 0)
         self.headers, self.json_headers = [], _JSON
+
+    async def spend(self, amount: int) -> None:
+        """Spend that much, as the example above does.
+
+        Raises:
+            Refused: as `more`.
+        """
+        self.left -= amount
+        if self.left < 0:
+            await self.more(amount)
 
     async def more(self, amount: int) -> None:
         """Spend what was taken off `left` and was not there: from the reserve, or when it is lent.
@@ -195,9 +219,7 @@ class Meter:
         self.describe()
         per = f"{self._limiter.window_s} s"
         detail = f"this organisation may send {self.limit} {_WORDS[self._kind]} in {per}; wait as Retry-After says"
-        return Refused(
-            Refusal.RATE_LIMITED, detail, retry_after_s=self._limiter.reset_s(), headers=tuple(self.headers)
-        )
+        return Refused(Refusal.RATE_LIMITED, detail, retry_after_s=self._limiter.reset_s(), headers=tuple(self.headers))
 
     def _impossible(self, amount: int) -> Refused:
         detail = f"the request has {amount} bytes, and this organisation may send {self.limit} in a whole window"

@@ -39,7 +39,7 @@ def create(
     keys = server_part("totalizer.store.keys")
     with server_part("totalizer.app").administrator_connection(settings) as connection, connection.transaction():
         organization_id = keys.create_organization(connection, organization, time_zone or settings.default_time_zone)
-        key = keys.create_key(connection, organization_id, name, tuple(scope) if scope else keys.SCOPES)
+        key = keys.create_key(connection, organization_id, name, tuple(scope) if scope else keys.DEFAULT_SCOPES)
     OUT.print(key, markup=False)
 
 
