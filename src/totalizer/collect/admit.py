@@ -98,7 +98,9 @@ class Collector:
         encoder = tools.unkeyed if unkeyed and request is None else tools.keyed
         return AdmittedEvent(encoder.encode(organization_id, received_at, line), line[ID])
 
-    def admit_batch(self, organization_id: str, body: bytes, request: bytes | None = None) -> Admission:
+    def admit_batch(
+        self, organization_id: str, body: bytes, request: bytes | None = None, *, atomic: bool = False
+    ) -> Admission:
         """Admit a body that is a batch: an object with a list of events under each type's name.
 
         Args:
@@ -106,6 +108,7 @@ class Collector:
             body: JSON.
             request: at most 64 bytes that stand for the request, the same at each attempt to send it: its events
                 without an id are found when it is sent again. None if it cannot be told from another.
+            atomic: True to accept all of its events or none.
 
         Raises:
             Refused: the batch as a whole cannot be taken, or none of its events can; the answers are in `extra`.
@@ -115,9 +118,13 @@ class Collector:
             step(admission)
         if admission.items:
             admission.items.sort()
-        if not admission.accepted:
+        if not admission.accepted or (atomic and admission.items):
             self.refuse_wholly(admission)
         return admission
+
+    def now_ns(self) -> int:
+        """The time of receipt of a request that is read now, nanoseconds since 1970."""
+        return self._clock.now_ns()
 
     def begin(self, organization_id: str, body: bytes, request: bytes | None = None) -> Admission:
         """A request of several events, received now; the arguments are those of `admit_batch`."""
@@ -238,10 +245,13 @@ class Collector:
         """
         if not admission.items:
             raise Refused(Refusal.BATCH_EMPTY, "the batch holds no event")
-        items = msgspec.to_builtins(admission.items)
+        items, count = msgspec.to_builtins(admission.items), len(admission.items) + admission.accepted
+        which = f"none of the {count} events can be accepted"
+        if admission.accepted:
+            which = f"{len(items)} of the {count} events cannot be accepted, so none is"
         raise Refused(
-            Refusal.INVALID_EVENT, f"none of the {len(items)} events can be accepted; the first: "
-            f"{admission.items[0].message}", accepted=0, rejected=len(items), items=items,
+            Refusal.INVALID_EVENT, f"{which}; the first: {admission.items[0].message}",
+            accepted=0, rejected=count, items=items,
         )  # fmt: skip
 
 

@@ -13,39 +13,46 @@ RETRY_AFTER_S = 5
 
 
 class JournalWaiters:
-    """Wakes the requests of a journal group, on the event loop they wait on."""
+    """Wakes the requests of a journal group, on the event loop they wait on, and tells each its record's number."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._journal: Journal | None = None
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake on this loop from now on."""
-        self._loop = loop
+    def attach(self, loop: asyncio.AbstractEventLoop, journal: Journal) -> None:
+        """Wake on this loop from now on.
+
+        Args:
+            loop: of the requests.
+            journal: whose groups are told of; all its records must come by `append`.
+        """
+        self._loop, self._journal = loop, journal
 
     def on_commit(self, tokens: list[object], error: JournalError | None) -> None:
         """Called by the journal's thread once a group, with the futures of its requests."""
         assert self._loop is not None, "a request waits before the event loop is known"
-        self._loop.call_soon_threadsafe(_resolve, tokens, error)
+        assert self._journal is not None
+        self._loop.call_soon_threadsafe(_resolve, tokens, error, self._journal.next_sequence - len(tokens))
 
 
-def _resolve(futures: list[Any], error: JournalError | None) -> None:
-    for future in futures:
+def _resolve(futures: list[Any], error: JournalError | None, first: int) -> None:
+    for sequence, future in enumerate(futures, first):
         if future.done():  # the client has gone away
             continue
         if error is None:
-            future.set_result(None)
+            future.set_result(sequence)
         else:
             future.set_exception(error)
 
 
-def append(journal: Journal, payload: bytes) -> asyncio.Future[None]:
-    """Hand a payload to the journal; the future is done when it is on disk, or fails with JournalFailed.
+def append(journal: Journal, payload: bytes) -> asyncio.Future[int]:
+    """Hand a payload to the journal; the future has its record's number once on disk, or fails with JournalFailed.
 
     Raises:
         Refused: the journal has no room.
         JournalFailed: the disk refuses at present.
     """
-    durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     try:
         journal.append(payload, durable)
     except JournalFull as error:
