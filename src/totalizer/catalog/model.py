@@ -120,6 +120,10 @@ class EventType(msgspec.Struct, frozen=True):
         """The field of that name, or None."""
         return next((field for field in self.fields if field.name == name), None)
 
+    def by_key(self, key: str) -> Field | None:
+        """The field with that key in sent events, or None."""
+        return next((field for field in self.fields if field.key == key), None)
+
 
 class Measure(msgspec.Struct, frozen=True):
     """One number of a rollup: `count` of events, or a `sum`, `min`, `max` or `avg` over a field."""

@@ -10,27 +10,20 @@ import msgspec
 
 from totalizer.catalog import Catalog, EventType
 from totalizer.clock import Clock, utc_text
-from totalizer.collect.admission import Admission, AdmittedEvent
+from totalizer.collect.admission import Admission, AdmittedEvent, Item
 from totalizer.collect.each import UNDECODABLE
 from totalizer.collect.explain import explain
-from totalizer.collect.placing import fresh_ids, places
+from totalizer.collect.placing import fresh_ids, places, sent_id
 from totalizer.collect.render import Stamps
 from totalizer.collect.times import FUTURE_TOLERANCE, canonical_time
 from totalizer.collect.type_tools import TypeTools, tools_of
-from totalizer.collect.validator import ID_LENGTH_MAX, batch_struct, event_struct
+from totalizer.collect.validator import batch_struct, event_struct
 from totalizer.errors import Refusal, Refused
 from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids, request_event_uuid
 
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_BATCH = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TIMESTAMP: msgspec.json.Decoder[str | int | None] = msgspec.json.Decoder(str | int | None)
-
-
-class _WithId(msgspec.Struct):
-    id: Any = None
-
-
-_RAW_ID = msgspec.json.Decoder(_WithId)
 #: For the message to a sender who got it wrong.
 _BATCH_FORM = 'a list of events under each event type, such as {"commits": [{…}, {…}]}'
 #: Nanoseconds of FUTURE_TOLERANCE.
@@ -46,6 +39,9 @@ class Collector:
         catalog: the event types to take.
         clock: for the time of receipt.
         batch_events_max: events in one batch request.
+
+    Attributes:
+        on_rejected: told of events that are not accepted: (organisation, answers). Must not block.
     """
 
     def __init__(self, catalog: Catalog, clock: Clock, *, batch_events_max: int) -> None:
@@ -54,6 +50,7 @@ class Collector:
         self._by_route = {tools.event_type.route: tools for tools in self._types.values()}
         self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_struct(catalog, structs))
         self._clock, self.batch_events_max = clock, batch_events_max
+        self.on_rejected: Callable[[str, list[Item]], None] = lambda _organization_id, _items: None
 
     @property
     def tools(self) -> dict[str, TypeTools]:
@@ -64,6 +61,10 @@ class Collector:
     def event_types(self) -> list[EventType]:
         """The event types it takes."""
         return [tools.event_type for tools in self._types.values()]
+
+    def type_of_route(self, route: str) -> str:
+        """The name of the event type whose single events come by a route."""
+        return self._by_route[route].event_type.name
 
     def admit_one(self, organization_id: str, route: str, body: bytes, request: bytes | None = None) -> AdmittedEvent:
         """Admit a body that is one event.
@@ -177,7 +178,7 @@ class Collector:
                 known = ", ".join(self._types)
                 admission.reject(
                     name, index, Refusal.UNKNOWN_EVENT_TYPE, f"{name:.80}: unknown event type; use one of {known}",
-                    _sent_id(raw),
+                    sent_id(raw),
                 )  # fmt: skip
                 continue
             try:
@@ -185,7 +186,7 @@ class Collector:
                 indexes.append(index)
             except msgspec.ValidationError as error:
                 admission.reject(
-                    name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw), tools.event_type), _sent_id(raw)
+                    name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw), tools.event_type), sent_id(raw)
                 )
         if tools is not None and good:
             admission.events.append((tools, good, indexes))
@@ -226,6 +227,8 @@ class Collector:
         if admission.accepted:
             header = BatchHeader(admission.organization_id, admission.received_at, tuple(admission.sections))
             admission.payload = encode_batch(header, b"".join(admission.blocks))
+        if admission.items:
+            self.on_rejected(admission.organization_id, admission.items)
 
     def _add_section(
         self, admission: Admission, tools: TypeTools, lines: list[str], at: tuple[int, ...] | None, *, keyed: bool
@@ -280,15 +283,6 @@ def _reject(
     """Note an event of a batch that cannot be rendered, by its place in the request."""
     place = index if indexes is None else indexes[index]
     admission.reject(tools.event_type.name, place, tools.refusal(field), f"{field}: {reason}", events[index].id)
-
-
-def _sent_id(raw: msgspec.Raw) -> str | None:
-    """What a sender called an event that does not decode; None if even that cannot be read."""
-    try:
-        event_id = _RAW_ID.decode(raw).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return event_id[:ID_LENGTH_MAX] if isinstance(event_id, str) else None
 
 
 def bad_json(error: Exception) -> Refused:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from totalizer.collect import Collector
@@ -11,8 +13,12 @@ from totalizer.web import problem
 from totalizer.web.asgi_bridge import read_body
 from totalizer.web.durable import append, refusal_of
 from totalizer.web.encoding import check_encoding, unpack
+from totalizer.web.idempotency import Repeats, identity_of
 from totalizer.web.identity import Authenticator
-from totalizer.web.intake import Request, Route, choose
+from totalizer.web.intake import JSON_HEADERS, Request, Route, choose
+from totalizer.web.meter import Meter
+from totalizer.web.principal import Principal
+from totalizer.web.receipts import Receipts
 from totalizer.web.route_table import route_table
 
 
@@ -24,18 +30,23 @@ class Ingest:
         collector: is it right?
         journal: is it durable?
         body_bytes_max: longest body that is read as a whole.
+        receipts: what will have become of it?
+        repeats: was it sent before?
     """
 
     def __init__(
-        self, authenticator: Authenticator, collector: Collector, journal: Journal, *, body_bytes_max: int
-    ) -> None:
+        self, authenticator: Authenticator, collector: Collector, journal: Journal, *, body_bytes_max: int,
+        receipts: Receipts, repeats: Repeats,
+    ) -> None:  # fmt: skip
         self._authenticator, self._journal = authenticator, journal
-        self._body_bytes_max = body_bytes_max
+        self._body_bytes_max, self._receipts, self._repeats = body_bytes_max, receipts, repeats
         #: Path → media type → route.
-        self.routes = route_table(collector)
+        self.routes = route_table(collector, line_bytes_max=body_bytes_max)
+        self._append = partial(append, journal)
 
     async def __call__(self, scope: Any, proto: Any) -> None:
         """Answer one POST to one of `routes`: 2xx only when its events are on disk."""
+        meter = None
         try:
             headers = scope.headers
             authorization = headers.get("authorization")
@@ -47,16 +58,35 @@ class Ingest:
             route = routes.get(content_type)
             if route is None:
                 route = choose(routes, content_type)
+            meters = principal.meters
+            meter = meters.batches if route.many else meters.requests
+            meter.left -= 1
+            if meter.left < 0:
+                await meter.more(1)
+            if route.streams:
+                answer, status = await route.stream(principal, scope, _metered(proto, meters.bytes), self._append)
+                proto.response_bytes(status, route.headers + meter.headers, answer)
+                return
             encoding = check_encoding(headers.get("content-encoding"))
             body = await read_body(scope, proto, self._body_bytes_max)
+            meters.bytes.left -= len(body)
+            if meters.bytes.left < 0:
+                await meters.bytes.more(len(body))
             if encoding is not None:
                 body = unpack(encoding, body, self._body_bytes_max)
-            payload, answer, status = route.admit(principal, scope, body)
-            await append(self._journal, payload)
+            key = headers.get("idempotency-key")
+            if key is None:
+                payload, answer, status = route.admit(principal, scope, body)
+                sequence = await append(self._journal, payload)
+                if route.receipts:
+                    answer = self._receipts.add(answer, principal.organization_id, sequence)
+            else:
+                status, answer = await self._once(principal, route, scope.path, scope, body, key)
         except (Refused, JournalFailed) as error:
-            proto.response_bytes(*problem.response(refusal_of(error)))
+            proto.response_bytes(*problem.response(refusal_of(error), () if meter is None else meter.headers))
         else:
-            proto.response_bytes(status, route.headers, answer)
+            told = meter.json_headers if route.headers is JSON_HEADERS else route.headers + meter.headers
+            proto.response_bytes(status, told, answer)
 
     async def take(self, path: str, request: Request, body: bytes) -> tuple[int, Route, bytes]:
         """The same for a request that another server has read: status, route and body of the answer.
@@ -72,12 +102,52 @@ class Ingest:
         headers = request.headers
         principal = await self._authenticator.authenticate(headers.get("authorization"), "ingest")
         route = choose(self.routes[path], headers.get("content-type"))
+        await principal.meters.spend_request(len(body), many=route.many)
+        if route.streams:
+            answer, status = await route.stream(principal, request, _whole(body), self._append)
+            return status, route, answer
         encoding = check_encoding(headers.get("content-encoding"))
         if encoding is not None:
             body = unpack(encoding, body, self._body_bytes_max)
-        payload, answer, status = route.admit(principal, request, body)
+        key = headers.get("idempotency-key")
         try:
-            await append(self._journal, payload)
+            if key is None:
+                status, answer = await self._admit(principal, route, request, body, None)
+            else:
+                status, answer = await self._once(principal, route, path, request, body, key)
         except JournalFailed as error:
             raise refusal_of(error) from None
         return status, route, answer
+
+    async def _once(
+        self, principal: Principal, route: Route, path: str, request: Request, body: bytes, key: str
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer to a request that can be told from others."""
+        identity = identity_of(principal.organization_id, f"{path}?{request.query_string}", key, body)
+        return await self._repeats.once(
+            identity, partial(self._admit, principal, route, request, body, identity.request)
+        )
+
+    async def _admit(
+        self, principal: Principal, route: Route, request: Request, body: bytes, identity: bytes | None
+    ) -> tuple[int, bytes]:
+        if identity is None:
+            payload, answer, status = route.admit(principal, request, body)
+        else:
+            payload, answer, status = route.admit_known(principal, request, body, identity)
+        sequence = await append(self._journal, payload)
+        if route.receipts:
+            answer = self._receipts.add(answer, principal.organization_id, sequence)
+        return status, answer
+
+
+async def _metered(proto: Any, meter: Meter) -> AsyncIterator[bytes]:
+    """The chunks of a body, each counted before it is given out."""
+    async for chunk in proto:
+        await meter.spend(len(chunk))
+        yield chunk
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    """A body that was read already, as one chunk."""
+    yield body

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from litestar import Request, Response, post
+from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
 from totalizer.web.ingest import Ingest
@@ -42,7 +43,12 @@ def _route(ingest: Ingest, path: str, routes: ByMediaType) -> Any:
         def __post_init__(self) -> None:
             self.request_body = RequestBody(content=dict(bodies), required=True)
 
-    @post(path, status_code=usual.statuses[0], summary=usual.summary, operation_class=WithBody, name=f"ingest {path}")
+    usual_status, *others = sorted(usual.statuses, key=lambda status: status == 204)
+
+    @post(
+        path, status_code=usual_status, summary=usual.summary, operation_class=WithBody, name=f"ingest {path}",
+        responses={status: ResponseSpec(None, description="Taken; there is nothing to add.") for status in others},
+    )  # fmt: skip
     async def take(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Accepted once its events are on disk; the answer names every event that is not."""
         head = Head(request.headers, request.scope["query_string"].decode("latin-1"))
