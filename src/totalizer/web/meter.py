@@ -164,9 +164,11 @@ class Meter:
 
     def ask(self) -> Ask:
         """What to ask for now."""
+        # What others do not know of yet is told first: there may be nothing left to be lent.
+        wanted = 0 if self.debt else self._wanted
         return Ask(
             self._organization_id, self._kind, self._limiter.window_ms, self.number, self.limit,
-            max(self._needed - self.left - self._reserve, 0), self._wanted, self.debt, self.had,
+            max(self._needed - self.left - self._reserve, 0), wanted, self.debt, self.had,
         )  # fmt: skip
 
     def lent(self, ask: Ask, lease: Lease) -> None:
