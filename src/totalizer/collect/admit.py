@@ -28,6 +28,8 @@ _TIMESTAMP: msgspec.json.Decoder[str | int | None] = msgspec.json.Decoder(str | 
 _BATCH_FORM = 'a list of events under each event type, such as {"commits": [{…}, {…}]}'
 #: Nanoseconds of FUTURE_TOLERANCE.
 _TOLERANCE_NS = int(FUTURE_TOLERANCE.total_seconds()) * 1_000_000_000
+#: What is counted of an event that could have been accepted, had the whole batch been.
+_IN_BAD_COMPANY = Item("", 0, "rejected", "atomic", "")
 #: What some programs write before UTF-8; it is not JSON, and taken for nothing (RFC 8259 §8.1).
 BOM = b"\xef\xbb\xbf"
 
@@ -251,6 +253,7 @@ class Collector:
         items, count = msgspec.to_builtins(admission.items), len(admission.items) + admission.accepted
         which = f"none of the {count} events can be accepted"
         if admission.accepted:
+            self.on_rejected(admission.organization_id, [_IN_BAD_COMPANY] * admission.accepted)
             which = f"{len(items)} of the {count} events cannot be accepted, so none is"
         raise Refused(
             Refusal.INVALID_EVENT, f"{which}; the first: {admission.items[0].message}",

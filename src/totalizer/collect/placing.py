@@ -6,8 +6,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from totalizer.collect.admission import Admission
+from totalizer.collect.validator import ID_LENGTH_MAX
 from totalizer.event import new_event_ids, request_event_uuid
+
+
+class _WithId(msgspec.Struct):
+    id: Any = None
+
+
+_ID = msgspec.json.Decoder(_WithId)
+
+
+def sent_id(raw: bytes | msgspec.Raw) -> str | None:
+    """What a sender called an event that does not decode; None if even that cannot be read."""
+    try:
+        event_id = _ID.decode(raw).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return event_id[:ID_LENGTH_MAX] if isinstance(event_id, str) else None
 
 
 def fresh_ids(admission: Admission, event_type: str, indexes: Sequence[int] | None) -> Callable[[int], str]:

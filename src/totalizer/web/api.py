@@ -22,11 +22,14 @@ from totalizer.errors import Refusal, Refused
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
+from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import enter, tell_limits
 from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
 from totalizer.web.page import page_routes
+from totalizer.web.quarantine import Quarantine
+from totalizer.web.receipts import Receipts
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 #: HTTP status → refusal, for errors that the framework raises itself.
@@ -43,12 +46,20 @@ class Services(msgspec.Struct, frozen=True):
     ingest: Ingest
     redis: Redis | None
     aggregation: Folders
+    receipts: Receipts
+    quarantine: Quarantine
 
 
 def create_api(services: Services) -> Litestar:
     """The application. Its parts are opened and closed by who made them."""
+    fates = FateServices(services.authenticator, services.pool, services.receipts, services.quarantine)
     return Litestar(
-        route_handlers=[*_routes(services), *ingest_routes(services.ingest), *page_routes()],
+        route_handlers=[
+            *_routes(services),
+            *fate_routes(fates),
+            *ingest_routes(services.ingest),
+            *page_routes(),
+        ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
         openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
         before_send=[tell_limits],

@@ -134,7 +134,7 @@ class Repeats:
         except (RedisError, OSError) as error:
             self._leave_alone(error)
             return None
-        return None if value is None else _decoded(value)
+        return None if value is None else _decoded(value.encode() if isinstance(value, str) else value)
 
     async def _tell(self, identity: Identity, answer: Answer | None) -> None:
         if self._redis is None or self._clock.monotonic() < self._away_until:

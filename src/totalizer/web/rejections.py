@@ -15,6 +15,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from totalizer.clock import Clock, utc_text
+from totalizer.collect.admission import Item
 from totalizer.telemetry import logger
 
 #: Pause between two flushes.
@@ -43,12 +44,14 @@ class Rejections:
         self._task: asyncio.Task[None] | None = None
         self._failing = False
 
-    def count(self, organization_id: str, event_type: str, code: str, events: int = 1) -> None:
-        """Count refused events of one organisation."""
+    def count(self, organization_id: str, items: Iterable[Item]) -> None:
+        """Count refused events of one organisation, by type and reason."""
         hour = f"{utc_text(self._clock.now_ns())[:13]}:00:00Z"
-        key = organization_id, hour, event_type if event_type in self._event_types else "", code
-        if key in self._counts or len(self._counts) < WAITING_MAX:
-            self._counts[key] = self._counts.get(key, 0) + events
+        for item in items:
+            event_type = item.event_type if item.event_type in self._event_types else ""
+            key = organization_id, hour, event_type, item.code
+            if key in self._counts or len(self._counts) < WAITING_MAX:
+                self._counts[key] = self._counts.get(key, 0) + 1
 
     def start(self) -> None:
         """Flush from now on, on the running event loop."""
