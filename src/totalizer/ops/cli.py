@@ -22,6 +22,7 @@ COMMANDS = {
     "import": ("import_", "app"),
     "catalog": ("catalog", "app"),
     "keys": ("keys", "app"),
+    "limits": ("limits", "app"),
     "verify": ("verify", "verify"),
     "dead-letters": ("dead_letters", "app"),
     "psql": ("psql", "psql"),

@@ -27,6 +27,7 @@ from totalizer.web.gate import enter, tell_limits
 from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
+from totalizer.web.key_routes import key_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
 from totalizer.web.receipts import Receipts
@@ -58,6 +59,7 @@ def create_api(services: Services) -> Litestar:
             *_routes(services),
             *fate_routes(fates),
             *ingest_routes(services.ingest),
+            *key_routes(services.authenticator, services.pool),
             *page_routes(),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
