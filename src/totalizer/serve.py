@@ -101,6 +101,8 @@ def create_front() -> Front:
     from totalizer.web.quarantine import Quarantine
     from totalizer.web.receipts import Receipts, receipt_key
     from totalizer.web.rejections import Rejections
+    from totalizer.web.route_table import session_routes
+    from totalizer.web.sessions import Sessions
 
     settings = load_settings()
     configure_logging(settings.log_level, "api")
@@ -126,14 +128,16 @@ def create_front() -> Front:
     collector.on_rejected = rejections.count
     queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
     receipts = Receipts(receipt_key(secret_of(settings)), journal.id, SYSTEM_CLOCK, days=settings.receipt_days)
+    sessions = Sessions(collector, pool, SYSTEM_CLOCK)
     ingest = Ingest(
         authenticator, collector, journal, body_bytes_max=settings.body_bytes_max, receipts=receipts,
-        repeats=Repeats(SYSTEM_CLOCK, redis),
+        repeats=Repeats(SYSTEM_CLOCK, redis), more=session_routes(sessions),
     )  # fmt: skip
     quarantine = Quarantine(dsn_of(settings, Role.WRITER), collector)
     api = create_api(
         Services(
             authenticator, queries, pool, catalog, ingest, redis, aggregation_of(settings), receipts, quarantine,
+            sessions,
         )
     )  # fmt: skip
     logger().info("api ready", journal=journal.id)

@@ -31,6 +31,8 @@ from totalizer.web.key_routes import key_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
 from totalizer.web.receipts import Receipts
+from totalizer.web.session_updates import session_updates
+from totalizer.web.sessions import Sessions
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 #: HTTP status → refusal, for errors that the framework raises itself.
@@ -49,6 +51,7 @@ class Services(msgspec.Struct, frozen=True):
     aggregation: Folders
     receipts: Receipts
     quarantine: Quarantine
+    sessions: Sessions
 
 
 def create_api(services: Services) -> Litestar:
@@ -59,6 +62,7 @@ def create_api(services: Services) -> Litestar:
             *_routes(services),
             *fate_routes(fates),
             *ingest_routes(services.ingest),
+            session_updates(services.ingest, services.sessions),
             *key_routes(services.authenticator, services.pool),
             *page_routes(),
         ],

@@ -19,7 +19,7 @@ from totalizer.web.intake import JSON_HEADERS, Request, Route, choose
 from totalizer.web.meter import Meter
 from totalizer.web.principal import Principal
 from totalizer.web.receipts import Receipts
-from totalizer.web.route_table import route_table
+from totalizer.web.route_table import ByMediaType, route_table
 
 
 class Ingest:
@@ -32,16 +32,17 @@ class Ingest:
         body_bytes_max: longest body that is read as a whole.
         receipts: what will have become of it?
         repeats: was it sent before?
+        more: further routes, path → media type → route.
     """
 
     def __init__(
         self, authenticator: Authenticator, collector: Collector, journal: Journal, *, body_bytes_max: int,
-        receipts: Receipts, repeats: Repeats,
+        receipts: Receipts, repeats: Repeats, more: dict[str, ByMediaType] | None = None,
     ) -> None:  # fmt: skip
         self._authenticator, self._journal = authenticator, journal
         self._body_bytes_max, self._receipts, self._repeats = body_bytes_max, receipts, repeats
         #: Path → media type → route.
-        self.routes = route_table(collector, line_bytes_max=body_bytes_max)
+        self.routes = route_table(collector, line_bytes_max=body_bytes_max) | (more or {})
         self._append = partial(append, journal)
 
     async def __call__(self, scope: Any, proto: Any) -> None:
@@ -99,25 +100,42 @@ class Ingest:
         Raises:
             Refused: it is not accepted.
         """
+        principal = await self.enter(request)
+        route = choose(self.routes[path], request.headers.get("content-type"))
+        status, answer = await self.give(principal, route, path, request, body)
+        return status, route, answer
+
+    async def enter(self, request: Request) -> Principal:
+        """Who sends.
+
+        Raises:
+            Refused: nobody who may.
+        """
+        return await self._authenticator.authenticate(request.headers.get("authorization"), "ingest")
+
+    async def give(
+        self, principal: Principal, route: Route, path: str, request: Request, body: bytes
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer of a route to a request; the arguments are those of `take`.
+
+        Raises:
+            Refused: it is not accepted.
+        """
         headers = request.headers
-        principal = await self._authenticator.authenticate(headers.get("authorization"), "ingest")
-        route = choose(self.routes[path], headers.get("content-type"))
         await principal.meters.spend_request(len(body), many=route.many)
         if route.streams:
             answer, status = await route.stream(principal, request, _whole(body), self._append)
-            return status, route, answer
+            return status, answer
         encoding = check_encoding(headers.get("content-encoding"))
         if encoding is not None:
             body = unpack(encoding, body, self._body_bytes_max)
         key = headers.get("idempotency-key")
         try:
             if key is None:
-                status, answer = await self._admit(principal, route, request, body, None)
-            else:
-                status, answer = await self._once(principal, route, path, request, body, key)
+                return await self._admit(principal, route, request, body, None)
+            return await self._once(principal, route, path, request, body, key)
         except JournalFailed as error:
             raise refusal_of(error) from None
-        return status, route, answer
 
     async def _once(
         self, principal: Principal, route: Route, path: str, request: Request, body: bytes, key: str

@@ -25,6 +25,11 @@ class Head(NamedTuple):
     query_string: str
 
 
+def head_of(request: Request[Any, Any, Any]) -> Head:
+    """A request of the framework's without its body."""
+    return Head(request.headers, request.scope["query_string"].decode("latin-1"))
+
+
 def ingest_routes(ingest: Ingest) -> list[Any]:
     """A handler for each path of the table."""
     return [_route(ingest, path, routes) for path, routes in ingest.routes.items()]
@@ -51,8 +56,7 @@ def _route(ingest: Ingest, path: str, routes: ByMediaType) -> Any:
     )  # fmt: skip
     async def take(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Accepted once its events are on disk; the answer names every event that is not."""
-        head = Head(request.headers, request.scope["query_string"].decode("latin-1"))
-        status, route, answer = await ingest.take(path, head, await request.body())
+        status, route, answer = await ingest.take(path, head_of(request), await request.body())
         return Response(answer, status_code=status, headers=dict(route.headers))
 
     return take

@@ -11,6 +11,7 @@ from totalizer.web import open_protocols
 from totalizer.web.intake import ANY, JSON, BatchRoute, Route, SingleRoute
 from totalizer.web.open_protocols import CLOUD_EVENT, CLOUD_EVENT_SCHEMA, CLOUD_EVENTS, AnalyticsRoute, CloudEventsRoute
 from totalizer.web.schemas import batch_schema, event_schema
+from totalizer.web.sessions import Sessions, SessionStart
 from totalizer.web.stream import MEDIA_TYPES, StreamRoute
 
 PREFIX = "/api/metrics/"
@@ -48,6 +49,11 @@ def _single(collector: Collector, event_type: EventType) -> Route:
     route = SingleRoute(collector, event_type.route)
     route.summary, route.schema = f"Send one event: {event_type.title}", event_schema(event_type)
     return route
+
+
+def session_routes(sessions: Sessions) -> dict[str, ByMediaType]:
+    """The route that starts sessions."""
+    return {f"{PREFIX}{sessions.route}/start": _json(SessionStart(sessions))}
 
 
 def _json(route: Route) -> ByMediaType:
