@@ -57,9 +57,14 @@ def slow(**fields: Any) -> dict[str, Any]:
 
 
 def test_what_is_refused_is_listed_and_shown_as_it_was_sent(strict: Strict) -> None:
-    sent = slow(id="mine", source="s", context={"a": [1, None]}, executed_at="2025-09-05T10:00:00Z", error_message="t\tb")
+    sent = slow(
+        id="mine", source="s", context={"a": [1, None]}, executed_at="2025-09-05T10:00:00Z", error_message="t\tb"
+    )
     items = strict.refuse(command(), sent, slow(id="other"))
-    assert [(item["index"], item["id"], item["code"]) for item in items] == [(1, "mine", "23514"), (2, "other", "23514")]
+    assert [(item["index"], item["id"], item["code"]) for item in items] == [
+        (1, "mine", "23514"),
+        (2, "other", "23514"),
+    ]
     status, page = strict.ask("GET", f"{QUARANTINE}?limit=1")
     assert (status, [row["id"] for row in page["data"]]) == (200, [items[1]["quarantine_id"]])
     _, last = strict.ask("GET", f"{QUARANTINE}?limit=1&cursor={page['next_cursor']}")

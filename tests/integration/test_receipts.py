@@ -127,7 +127,9 @@ def test_a_request_sent_again_with_its_key_gets_the_same_answer_and_stores_nothi
     assert sender.stored() == 2
 
 
-def test_a_key_used_for_another_body_is_refused_and_is_free_for_another_organisation(sender: Sender, stack: Any) -> None:
+def test_a_key_used_for_another_body_is_refused_and_is_free_for_another_organisation(
+    sender: Sender, stack: Any
+) -> None:
     assert sender.send(command(), **KEY)[0] == 202
     status, problem = sender.send(command(execution_time_ms=6), **KEY)
     assert (status, problem["code"]) == (422, Refusal.IDEMPOTENCY_CONFLICT.value)

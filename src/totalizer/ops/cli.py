@@ -24,6 +24,7 @@ COMMANDS = {
     "keys": ("keys", "app"),
     "limits": ("limits", "app"),
     "verify": ("verify", "verify"),
+    "ledger": ("ledger", "ledger"),
     "dead-letters": ("dead_letters", "app"),
     "psql": ("psql", "psql"),
     "migrate": ("migrate", "migrate"),
