@@ -153,9 +153,11 @@ class AddressKeys:
                 return
             self._asked_at = self._clock.monotonic()
             try:
-                self._keys = await asyncio.to_thread(self._fetch)
-            except (urllib3.exceptions.HTTPError, ConfigurationError) as error:
-                logger().warning("the issuer's keys cannot be fetched", url=self._url, reason=str(error))
+                async with asyncio.timeout(2 * FETCH_TIMEOUT_S):  # an answer may come byte by byte
+                    self._keys = await asyncio.to_thread(self._fetch)
+            except (urllib3.exceptions.HTTPError, ConfigurationError, TimeoutError) as error:
+                reason = str(error) or "no answer in time"
+                logger().warning("the issuer's keys cannot be fetched", url=self._url, reason=reason)
             else:
                 self._good_at = self._asked_at
 
