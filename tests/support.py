@@ -133,7 +133,8 @@ class RunningStack:
         self.home, self.port, self._outside = home, free_port(), outside_database
         self._secret = environment.get("TOTALIZER_SECRET")
         self.url = f"http://127.0.0.1:{self.port}"
-        own = {"TOTALIZER_REFRESH_INTERVAL_MS": "100", **environment}
+        # Tests of limits set them; all others send as much as they like.
+        own = {"TOTALIZER_REFRESH_INTERVAL_MS": "100", "RATE_LIMIT_MAX_REQUESTS": "0", **environment}
         clean = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
         self._log = (home.parent / f"{home.name}.up.log").open("w+")
         self.process = subprocess.Popen(

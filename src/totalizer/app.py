@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,29 +13,19 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from totalizer.catalog import Catalog, load_catalog
-from totalizer.clock import SYSTEM_CLOCK
 from totalizer.edge.folder import Folders
 from totalizer.errors import OperationError
-from totalizer.settings import Settings, hand_down, load_settings
+from totalizer.settings import Settings, load_settings
 from totalizer.store.connect import connect
 from totalizer.store.password import password_for
 from totalizer.store.roles import Role, role_dsn
-from totalizer.telemetry import configure_logging, logger
 
 if TYPE_CHECKING:
     # Each process imports its own parts only: the loader needs no web framework, the API no Alembic.
-    from totalizer.store.plan import Plan
-    from totalizer.web.front import Front
 
-#: Seconds a request may take to finish when the API is asked to stop.
-STOP_TIMEOUT_S = 10
-#: New objects between two looks of the garbage collector. Requests leave no cycles, so it seldom finds anything.
-GC_THRESHOLD = 20_000
-#: How soon the journal's thread gets its turn from a busy event loop. At Python's 5 ms it waits longer for the
-#: interpreter than for the disk.
-SWITCH_INTERVAL_S = 0.0005
-#: Connections waiting to be accepted.
-BACKLOG = 2048
+    from totalizer.store.plan import Plan
+    from totalizer.web.limits import Limits
+
 ADMINISTRATOR = "postgres"
 
 
@@ -165,75 +152,14 @@ def until_stopped(run: Callable[[Event], None]) -> None:
     run(stop)
 
 
-def run_api(settings: Settings) -> None:
-    """Serve HTTP until SIGTERM or SIGINT.
+def limits_of(settings: Settings) -> Limits:
+    """How much an organisation may send and ask in a window, if it has no limits of its own."""
+    from totalizer.web.limits import Limits
 
-    The server's worker processes read the settings again, from the environment they inherit.
-    """
-    from granian import Granian
-    from granian.constants import Interfaces, Loops
-    from granian.log import LogLevels
-
-    hand_down(settings)
-    catalog_for(settings)  # a wrong catalog stops the start here, with its message, and not in every worker
-    Granian(
-        "totalizer.app:create_front", factory=True, interface=Interfaces.RSGI, address=settings.host,
-        port=settings.port, workers=settings.workers, backlog=BACKLOG, respawn_failed_workers=True,
-        workers_kill_timeout=STOP_TIMEOUT_S, log_level=LogLevels.warning, loop=Loops.uvloop,
-    ).serve()  # fmt: skip
-
-
-def create_front() -> Front:
-    """The RSGI application of one API process. Called by the server."""
-    from psycopg_pool import AsyncConnectionPool
-    from redis.asyncio import Redis
-
-    from totalizer.collect import Collector
-    from totalizer.journal import claim
-    from totalizer.query.completeness import LocalJournals
-    from totalizer.query.run import QueryService, configure_reader
-    from totalizer.web.api import Services, create_api
-    from totalizer.web.asgi_bridge import AsgiBridge
-    from totalizer.web.front import Front
-    from totalizer.web.identity import Authenticator
-    from totalizer.web.ingest import Ingest, JournalWaiters
-
-    settings = load_settings()
-    configure_logging(settings.log_level, "api")
-    catalog = catalog_for(settings)
-    waiters = JournalWaiters()
-    journal = claim(
-        spool_of(settings), "api", segment_bytes=settings.journal_segment_bytes,
-        quota_bytes=settings.journal_quota_bytes, on_commit=waiters.on_commit,
-    )  # fmt: skip
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-        dsn_of(settings, Role.APP), min_size=1, max_size=settings.db_pool_size, open=False, timeout=5,
-        configure=configure_reader, kwargs={"options": "-c timezone=UTC"}, name="app",
-    )  # fmt: skip
-    redis = None
-    if settings.redis_url is not None:
-        redis = Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1)
-    authenticator = Authenticator(pool, SYSTEM_CLOCK, cache_s=settings.key_cache_ms / 1000)
-    collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
-    queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
-    ingest = Ingest(authenticator, collector, journal, body_bytes_max=settings.body_bytes_max)
-    api = create_api(Services(authenticator, queries, pool, catalog, ingest, redis, aggregation_of(settings)))
-    logger().info("api ready", journal=journal.id)
-    # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-
-    async def start() -> None:
-        waiters.attach(asyncio.get_running_loop())
-        # Not waiting: without a database the API still starts, says so in its health, and gets ready by itself.
-        await pool.open(wait=False)
-
-    async def stop() -> None:
-        await pool.close()
-        if redis is not None:
-            await redis.aclose()
-        journal.close()
-
-    return Front(ingest, AsgiBridge(api, settings.body_bytes_max), start, stop)
+    single, batches, reads = settings.rate_limit_requests, settings.rate_limit_batches, settings.rate_limit_reads
+    return Limits(
+        requests=single,
+        batches=10 * single if batches is None else batches,
+        reads=single if reads is None else reads,
+        bytes=settings.rate_limit_bytes,
+    )

@@ -198,6 +198,7 @@ class Refusal(Enum):
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not_found"
+    RECEIPT_EXPIRED = "receipt_expired"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     BODY_TOO_LARGE = "body_too_large"
@@ -207,9 +208,13 @@ class Refusal(Enum):
     INVALID_EVENT = "invalid_event"
     INVALID_TIME = "invalid_time"
     INVALID_QUERY = "invalid_query"
+    REQUEST_UNDER_WAY = "request_under_way"
+    IDEMPOTENCY_CONFLICT = "idempotency_conflict"
+    RATE_LIMITED = "rate_limited"
     JOURNAL_FULL = "journal_full"
     JOURNAL_FAILED = "journal_failed"
     DATABASE_UNAVAILABLE = "database_unavailable"
+    IDENTITY_UNAVAILABLE = "identity_unavailable"
     INTERNAL = "internal"
 
 
@@ -220,6 +225,7 @@ STATUS_OF: dict[Refusal, int] = {
     Refusal.UNAUTHENTICATED: 401,
     Refusal.FORBIDDEN: 403,
     Refusal.NOT_FOUND: 404,
+    Refusal.RECEIPT_EXPIRED: 410,
     Refusal.METHOD_NOT_ALLOWED: 405,
     Refusal.UNSUPPORTED_MEDIA_TYPE: 415,
     Refusal.BODY_TOO_LARGE: 413,
@@ -229,9 +235,13 @@ STATUS_OF: dict[Refusal, int] = {
     Refusal.INVALID_EVENT: 422,
     Refusal.INVALID_TIME: 422,
     Refusal.INVALID_QUERY: 422,
+    Refusal.REQUEST_UNDER_WAY: 409,
+    Refusal.IDEMPOTENCY_CONFLICT: 422,
+    Refusal.RATE_LIMITED: 429,
     Refusal.JOURNAL_FULL: 503,
     Refusal.JOURNAL_FAILED: 503,
     Refusal.DATABASE_UNAVAILABLE: 503,
+    Refusal.IDENTITY_UNAVAILABLE: 503,
     Refusal.INTERNAL: 500,
 }
 
@@ -243,13 +253,22 @@ class Refused(TotalizerError):
         refusal: the reason, from the closed set; it fixes the HTTP status.
         detail: what was wrong, with the value, and what to do.
         retry_after_s: seconds to wait before the same request may succeed; only for 429 and 503.
+        headers: further header fields of the answer.
         extra: further members of the problem document (RFC 9457), for example the per-item answers.
     """
 
-    def __init__(self, refusal: Refusal, detail: str, *, retry_after_s: int | None = None, **extra: Any) -> None:
+    def __init__(
+        self,
+        refusal: Refusal,
+        detail: str,
+        *,
+        retry_after_s: int | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        **extra: Any,
+    ) -> None:
         super().__init__(detail)
         self.refusal, self.detail = refusal, detail
-        self.retry_after_s, self.extra = retry_after_s, extra
+        self.retry_after_s, self.headers, self.extra = retry_after_s, headers, extra
 
     @property
     def status(self) -> int:

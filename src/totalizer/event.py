@@ -31,7 +31,7 @@ KEY = slice(0, 101)  # organisation, time and id: the primary key
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
-class Section(msgspec.Struct, frozen=True):
+class Section(msgspec.Struct, frozen=True, omit_defaults=True):
     """The events of one type in a batch that share their columns.
 
     Attributes:
@@ -40,6 +40,7 @@ class Section(msgspec.Struct, frozen=True):
         keyed: True if the sender chose the ids, so a resend must be found by id whatever its time.
         rows: number of lines.
         size: bytes of `lines`, newlines included.
+        places: where each line's event stood in the request, in its type's list; None if they are 0, 1, 2 and so on.
     """
 
     event_type: str
@@ -47,6 +48,7 @@ class Section(msgspec.Struct, frozen=True):
     keyed: bool
     rows: int
     size: int
+    places: tuple[int, ...] | None = None
 
 
 class BatchHeader(msgspec.Struct, frozen=True):
@@ -132,7 +134,24 @@ def event_uuid(source: str, event_id: str) -> str:
         lowered = event_id.lower()
         if _CANONICAL_UUID(lowered):
             return lowered
-    digest = hashlib.blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest()
+    return _custom_uuid(hashlib.blake2b(f"{source}\0{event_id}".encode(), digest_size=16).digest())
+
+
+def request_event_uuid(request: bytes, event_type: str, place: int) -> str:
+    """The stored id of an event without one, in a request that can be told from others.
+
+    Args:
+        request: at most 64 bytes that stand for the request; the same for each attempt to send it.
+        event_type: of the event.
+        place: of the event in its type's list.
+    """
+    text = f"{event_type}\0{place}".encode()
+    # The person field keeps these apart from the ids that senders choose.
+    return _custom_uuid(hashlib.blake2b(text, digest_size=16, key=request, person=b"request event").digest())
+
+
+def _custom_uuid(digest: bytes) -> str:
+    """A UUID version 8 (RFC 9562 §5.8) of the first 122 bits that are free in it."""
     number = int.from_bytes(digest, "big")
     number = number & ~(0xF << 76) | 0x8 << 76
     number = number & ~(0x3 << 62) | 0x2 << 62

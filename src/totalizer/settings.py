@@ -17,7 +17,7 @@ from totalizer.window import zone
 
 MIB = 1 << 20
 #: Variables that may hold a password; their values are shown nowhere.
-SECRET_VARIABLES = {"DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET"}
+SECRET_VARIABLES = {"DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET", "TOTALIZER_JWT_SECRET"}
 
 
 def _named(variable: str, description: str, **limits: Any) -> Any:
@@ -106,10 +106,50 @@ class Settings(BaseSettings):
         int,
         _named("TOTALIZER_REFRESH_INTERVAL_MS", "Pause between two looks for dirty buckets.", ge=10, le=3_600_000),
     ] = 500
+    receipt_days: Annotated[
+        int,
+        _named("TOTALIZER_RECEIPT_DAYS", "Days for which receipts can be asked about.", ge=1, le=3650),
+    ] = 30
     key_cache_ms: Annotated[
         int,
         _named("TOTALIZER_KEY_CACHE_MS", "Longest time a revoked API key may still be accepted.", ge=0, le=60_000),
     ] = 2000
+
+    jwt_secret: Annotated[
+        str | None,
+        _named("TOTALIZER_JWT_SECRET", "Secret of tokens signed with HS256, as their maker has it.", min_length=32),
+    ] = None
+    jwt_keys: Annotated[
+        str | None,
+        _named("TOTALIZER_JWT_KEYS", "Public keys of tokens signed with RS256 or ES256: PEM or JWKS file, or address."),
+    ] = None
+    jwt_audience: Annotated[str | None, _named("TOTALIZER_JWT_AUDIENCE", "What the `aud` of tokens must be.")] = None
+    jwt_issuer: Annotated[str | None, _named("TOTALIZER_JWT_ISSUER", "What the `iss` of tokens must be.")] = None
+    jwt_leeway_ms: Annotated[
+        int,
+        _named("TOTALIZER_JWT_LEEWAY_MS", "By how much the clock of who makes tokens may differ.", ge=0, le=600_000),
+    ] = 30_000
+    jwt_refresh_ms: Annotated[
+        int,
+        _named("TOTALIZER_JWT_REFRESH_MS", "The address of keys is asked at most this often.", ge=100, le=3_600_000),
+    ] = 10_000
+
+    rate_limit_requests: Annotated[
+        int, _named("RATE_LIMIT_MAX_REQUESTS", "Requests of single events an organisation may send in a window.", ge=0)
+    ] = 1000
+    rate_limit_window_ms: Annotated[
+        int, _named("RATE_LIMIT_WINDOW_MS", "Length of a window.", ge=1000, le=86_400_000)
+    ] = 60_000
+    rate_limit_batches: Annotated[
+        int | None,
+        _named("TOTALIZER_RATE_LIMIT_BATCHES", "Requests of batches in a window; 10 times as many.", ge=0),
+    ] = None
+    rate_limit_reads: Annotated[
+        int | None, _named("TOTALIZER_RATE_LIMIT_READS", "Queries in a window; as many as of single events.", ge=0)
+    ] = None
+    rate_limit_bytes: Annotated[
+        int, _named("TOTALIZER_RATE_LIMIT_BYTES", "Bytes of request bodies in a window.", ge=0)
+    ] = 0
 
     @field_validator("default_time_zone")
     @classmethod

@@ -13,6 +13,7 @@ from psycopg import Connection
 from crash.oracle import Known, Verdict, event_of, judge
 from totalizer.rollup.refresh import refresh
 from totalizer.rollup.verify import verify
+from totalizer.store.ledger import balance
 
 
 def row_of(name: str) -> tuple[Any, ...]:
@@ -62,15 +63,20 @@ def _dead_letters(connection: Connection[Any], organization_id: str) -> Counter[
 def _books(connection: Connection[Any], organization_id: str, lines: int | None) -> Iterable[str]:
     row = connection.execute(
         "SELECT coalesce(sum(loaded + duplicate + conflict + dead_lettered + dropped), 0)::int "
-        "FROM totalizer.load_ledger "
+        "FROM totalizer.ledger "
         "WHERE organization_id = %s",
         [organization_id],
     ).fetchone()
     assert row is not None
     if lines is not None and row[0] != lines:
         yield f"{lines} lines were journalled and {row[0]} have a fate"
+    hours, letters = balance(connection, organization_id=organization_id)
+    yield from (f"the ledger differs: {hour}" for hour in hours if hour.difference)
+    yield from (f"the dead letters differ: {each}" for each in letters)
+    if lines is not None and (accepted := sum(hour.accepted for hour in hours)) != lines:
+        yield f"{lines} lines were journalled and {accepted} are accepted in the ledger"
     while refresh(connection).buckets:
         pass
-    for balance in verify(connection):
-        if balance.organization_id == organization_id and not balance.exact:
-            yield f"the books differ: {balance}"
+    for each in verify(connection):
+        if each.organization_id == organization_id and not each.exact:
+            yield f"the books differ: {each}"

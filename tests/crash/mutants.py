@@ -213,10 +213,10 @@ def no_key_table() -> Any:
 
     def gather(payloads: Iterable[bytes], rows_max: int) -> Gathered:
         gathered = real_gather(payloads, rows_max)
-        lines: dict[loading.Target, list[bytes]] = {}
-        for target, some in gathered.lines.items():
-            lines.setdefault(target._replace(keyed=False), []).extend(some)
-        return gathered._replace(lines=lines)
+        lines = {target._replace(keyed=False): some for target, some in gathered.lines.items()}
+        origins = {target._replace(keyed=False): some for target, some in gathered.origins.items()}
+        assert len(lines) == len(gathered.lines), "one kind of batch at a time"
+        return gathered._replace(lines=lines, origins=origins)
 
     return patched(loader_module, "gather", gather)
 

@@ -26,7 +26,7 @@ from totalizer.load.retry import DeadLetterLoader
 from totalizer.rollup.verify import verify
 from totalizer.store import dead_letters
 from totalizer.store.dead_letters import Selection
-from totalizer.store.loading import Fate
+from totalizer.store.fates import Fate
 from totalizer.store.roles import Role
 
 COUNT = "SELECT count(*) FROM events.command_executions"

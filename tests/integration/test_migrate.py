@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
+from totalizer import store
 from totalizer.catalog.read import load_catalog, parse_catalog
 from totalizer.errors import CatalogChangeRefused
 from totalizer.rollup.verify import verify
@@ -17,6 +19,8 @@ from totalizer.store.plan import apply_plan, plan_catalog
 from totalizer.store.roles import Role
 
 SECRET = "a secret for tests"
+#: The newest revision of the schema.
+NEWEST = max(path.name[:4] for path in (Path(store.__file__).parent / "migrations/versions").glob("*.sql"))
 CATALOG = """
 [event_type.calls]
 title = "Calls"
@@ -43,7 +47,7 @@ def catalog_of(more_fields: str = "", dimensions: str = '"caller"', more_measure
 def test_migrating_twice_does_nothing_the_second_time(empty_database: Any) -> None:
     connection = empty_database.connect()
     first = migrate(connection, load_catalog(), SECRET)
-    assert first[0] == "schema: empty → 0002"
+    assert first[0] == f"schema: empty → {NEWEST}"
     assert "event type command_executions" in first
     assert migrate(connection, load_catalog(), SECRET) == []
 
@@ -141,4 +145,4 @@ def test_a_step_back_keeps_the_books(feed: Any) -> None:
         command.downgrade(config, "0001")
         connection.commit()
     assert feed.rows("SELECT sum(loaded)::int, sum(dead_lettered)::int FROM totalizer.load_ledger") == [(5, 0)]
-    assert migrate(feed.administrator, load_catalog(), SECRET) == ["schema: 0001 → 0002"]
+    assert migrate(feed.administrator, load_catalog(), SECRET) == [f"schema: 0001 → {NEWEST}"]

@@ -40,5 +40,6 @@ def test_the_lock_names_no_address(root: Path) -> None:
 def test_every_declared_dependency_is_locked(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    declared = {re.split(r"[\[<>=~! ;]", item)[0] for group in groups for item in group} - {"totalizer"}
+    names = {re.split(r"[\[<>=~! ;]", item)[0] for group in groups for item in group} - {"totalizer"}
+    declared = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
     assert declared - entries(root).keys() == set()

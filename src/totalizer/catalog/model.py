@@ -93,6 +93,8 @@ class EventType(msgspec.Struct, frozen=True):
         subject_field: the field that says who or what did it.
         partition: `day` or `month`: the length of one partition of the table.
         fields: in column order, without the time.
+        keep_unknown: the JSON field that takes fields the declaration does not name; None to refuse them.
+        past_max_s: how long ago an event may have happened, in seconds; None for any time since 1970.
         file: the catalog file it comes from.
     """
 
@@ -105,6 +107,8 @@ class EventType(msgspec.Struct, frozen=True):
     partition: str
     fields: tuple[Field, ...]
     file: str = ""
+    keep_unknown: str | None = None
+    past_max_s: int | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -115,6 +119,10 @@ class EventType(msgspec.Struct, frozen=True):
     def field(self, name: str) -> Field | None:
         """The field of that name, or None."""
         return next((field for field in self.fields if field.name == name), None)
+
+    def by_key(self, key: str) -> Field | None:
+        """The field with that key in sent events, or None."""
+        return next((field for field in self.fields if field.key == key), None)
 
 
 class Measure(msgspec.Struct, frozen=True):

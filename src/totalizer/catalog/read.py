@@ -18,15 +18,27 @@ from totalizer.errors import CatalogError
 _FIELD_KEYS = {
     "type", "required", "wire", "minimum", "maximum", "length_min", "length_max", "values", "scale", "description",
 }  # fmt: skip
-_EVENT_TYPE_KEYS = {"title", "route", "time", "time_wire", "subject", "partition", "fields"}
+_EVENT_TYPE_KEYS = {
+    "title",
+    "route",
+    "time",
+    "time_wire",
+    "subject",
+    "partition",
+    "fields",
+    "unknown_fields",
+    "past_max",
+}
 _ROLLUP_KEYS = {"title", "event_type", "dimensions", "measures"}
 _MEASURE_KEYS = {"kind", "field"}
 _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
 #: Path segments under /api/metrics/ that are not event types.
 _TAKEN_ROUTES = {
     "batch", "aggregated", "dashboard", "real-time", "query", "export", "health", "stats", "performance", "receipts",
-    "live",
+    "live", "stream",
 }  # fmt: skip
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+_SPAN_S = {"m": 60, "h": 3600, "d": 86_400}
 #: The most characters of one text field; PostgreSQL index rows and COPY lines stay small.
 TEXT_LENGTH_MAX = 65_536
 INTEGER_LIMIT = 2**63
@@ -122,8 +134,31 @@ def _event_type(at: At, name: str, table: dict[str, Any], known: dict[str, Event
     return EventType(
         name=name, title=at.get(table, "title", str, name), route=route, time_field=time_field,
         time_wire=time_wire, subject_field=subject, partition=partition,
-        fields=fields, file=at.file,
+        fields=fields, file=at.file, keep_unknown=_keep_unknown(at.below("unknown_fields"), table, fields),
+        past_max_s=_past_max_s(at.below("past_max"), table),
     )  # fmt: skip
+
+
+def _keep_unknown(at: At, table: dict[str, Any], fields: tuple[Field, ...]) -> str | None:
+    """The name of the field that takes unknown fields; None if they are refused."""
+    text = at.get(table, "unknown_fields", str, "refuse")
+    if text == "refuse":
+        return None
+    word, _, name = text.partition(":")
+    if word != "keep" or all(field.name != name or field.type is not FieldType.JSON for field in fields):
+        raise at.wrong(f"must be 'refuse', or 'keep:' and the name of a json field of it, not {text!r}")
+    return name
+
+
+def _past_max_s(at: At, table: dict[str, Any]) -> int | None:
+    """How long ago an event may have happened, in seconds."""
+    if "past_max" not in table:
+        return None
+    text = at.get(table, "past_max", str)
+    found = _SPAN.fullmatch(text)
+    if not found:
+        raise at.wrong(f"must be a number of minutes, hours or days such as '30m', '12h' or '90d', not {text!r}")
+    return int(found[1]) * _SPAN_S[found[2]]
 
 
 def _no_name_twice(at: At, time_field: str, time_wire: str, fields: tuple[Field, ...]) -> None:

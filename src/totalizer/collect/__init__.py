@@ -2,5 +2,6 @@
 
 from totalizer.collect.admission import Admission, AdmittedEvent
 from totalizer.collect.admit import Collector
+from totalizer.collect.each import Sent, Wrong, admit_each
 
-__all__ = ["Admission", "AdmittedEvent", "Collector"]
+__all__ = ["Admission", "AdmittedEvent", "Collector", "Sent", "Wrong", "admit_each"]

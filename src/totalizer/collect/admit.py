@@ -8,16 +8,18 @@ from typing import Any
 
 import msgspec
 
-from totalizer.catalog import Catalog
+from totalizer.catalog import Catalog, EventType
 from totalizer.clock import Clock, utc_text
-from totalizer.collect.admission import Admission, AdmittedEvent
+from totalizer.collect.admission import Admission, AdmittedEvent, Item
+from totalizer.collect.each import UNDECODABLE
 from totalizer.collect.explain import explain
+from totalizer.collect.placing import fresh_ids, places, sent_id
 from totalizer.collect.render import Stamps
 from totalizer.collect.times import FUTURE_TOLERANCE, canonical_time
 from totalizer.collect.type_tools import TypeTools, tools_of
 from totalizer.collect.validator import batch_struct, event_struct
 from totalizer.errors import Refusal, Refused
-from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids
+from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids, request_event_uuid
 
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_BATCH = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -26,8 +28,10 @@ _TIMESTAMP: msgspec.json.Decoder[str | int | None] = msgspec.json.Decoder(str | 
 _BATCH_FORM = 'a list of events under each event type, such as {"commits": [{…}, {…}]}'
 #: Nanoseconds of FUTURE_TOLERANCE.
 _TOLERANCE_NS = int(FUTURE_TOLERANCE.total_seconds()) * 1_000_000_000
-#: What decoding hostile bytes can raise, besides MsgspecError.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+#: What is counted of an event that could have been accepted, had the whole batch been.
+_IN_BAD_COMPANY = Item("", 0, "rejected", "atomic", "")
+#: What some programs write before UTF-8; it is not JSON, and taken for nothing (RFC 8259 §8.1).
+BOM = b"\xef\xbb\xbf"
 
 
 class Collector:
@@ -37,6 +41,9 @@ class Collector:
         catalog: the event types to take.
         clock: for the time of receipt.
         batch_events_max: events in one batch request.
+
+    Attributes:
+        on_rejected: told of events that are not accepted: (organisation, answers). Must not block.
     """
 
     def __init__(self, catalog: Catalog, clock: Clock, *, batch_events_max: int) -> None:
@@ -45,18 +52,30 @@ class Collector:
         self._by_route = {tools.event_type.route: tools for tools in self._types.values()}
         self._batch: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_struct(catalog, structs))
         self._clock, self.batch_events_max = clock, batch_events_max
+        self.on_rejected: Callable[[str, list[Item]], None] = lambda _organization_id, _items: None
 
-    def routes(self) -> list[str]:
-        """Path segments below /api/metrics/ that take single events."""
-        return list(self._by_route)
+    @property
+    def tools(self) -> dict[str, TypeTools]:
+        """What it has made of each event type, by name."""
+        return self._types
 
-    def admit_one(self, organization_id: str, route: str, body: bytes) -> AdmittedEvent:
+    @property
+    def event_types(self) -> list[EventType]:
+        """The event types it takes."""
+        return [tools.event_type for tools in self._types.values()]
+
+    def type_of_route(self, route: str) -> str:
+        """The name of the event type whose single events come by a route."""
+        return self._by_route[route].event_type.name
+
+    def admit_one(self, organization_id: str, route: str, body: bytes, request: bytes | None = None) -> AdmittedEvent:
         """Admit a body that is one event.
 
         Args:
             organization_id: whose it is.
-            route: one of `routes()`.
+            route: `EventType.route` of one of `event_types`.
             body: JSON.
+            request: as in `admit_batch`.
 
         Raises:
             Refused: it is not accepted.
@@ -64,42 +83,59 @@ class Collector:
         received_ns = self._clock.now_ns()
         tools = self._by_route[route]
         try:
-            event = tools.decoder.decode(body)
+            event = tools.decode(body)
         except msgspec.ValidationError as error:
             raise Refused(Refusal.INVALID_EVENT, explain(error, body, tools.event_type)) from None
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
+            if body.startswith(BOM) and not body.startswith(BOM * 2):
+                return self.admit_one(organization_id, route, body.removeprefix(BOM), request)
             raise bad_json(error) from None
         received_at = utc_text(received_ns)
-        latest, fresh = utc_text(received_ns + _TOLERANCE_NS), new_event_ids(received_ns)
+        latest, fresh = utc_text(received_ns + _TOLERANCE_NS), partial(next, new_event_ids(received_ns))
+        if request is not None:
+            fresh = partial(request_event_uuid, request, tools.event_type.name)
         stamps = Stamps(organization_id, received_at, received_at, latest, fresh)
         render = tools.escaping if b"\\" in body else tools.plain
         keyed, unkeyed = render([event], stamps, tools.refuse)
         (line,) = keyed or unkeyed
-        encoder = tools.keyed if keyed else tools.unkeyed
+        encoder = tools.unkeyed if unkeyed and request is None else tools.keyed
         return AdmittedEvent(encoder.encode(organization_id, received_at, line), line[ID])
 
-    def admit_batch(self, organization_id: str, body: bytes) -> Admission:
+    def admit_batch(
+        self, organization_id: str, body: bytes, request: bytes | None = None, *, atomic: bool = False
+    ) -> Admission:
         """Admit a body that is a batch: an object with a list of events under each type's name.
 
         Args:
             organization_id: whose events they are.
             body: JSON.
+            request: at most 64 bytes that stand for the request, the same at each attempt to send it: its events
+                without an id are found when it is sent again. None if it cannot be told from another.
+            atomic: True to accept all of its events or none.
 
         Raises:
             Refused: the batch as a whole cannot be taken, or none of its events can; the answers are in `extra`.
         """
-        admission = Admission(organization_id, body, self._clock.now_ns())
+        admission = self.begin(organization_id, body, request)
         for step in self.steps():
             step(admission)
         if admission.items:
             admission.items.sort()
-        if not admission.accepted:
-            self._refuse_wholly(admission)
+        if not admission.accepted or (atomic and admission.items):
+            self.refuse_wholly(admission)
         return admission
+
+    def now_ns(self) -> int:
+        """The time of receipt of a request that is read now, nanoseconds since 1970."""
+        return self._clock.now_ns()
+
+    def begin(self, organization_id: str, body: bytes, request: bytes | None = None) -> Admission:
+        """A request of several events, received now; the arguments are those of `admit_batch`."""
+        return Admission(organization_id, body, self._clock.now_ns(), request)
 
     def steps(self) -> tuple[Callable[[Admission], None], ...]:
         """The order of work on a batch."""
-        return (self._decode, self._check_size, self._finish)
+        return (self._decode, self._check_size, self.finish)
 
     def _decode(self, admission: Admission) -> None:
         """Decode all at once; if anything is wrong, once more event by event, to keep the good ones."""
@@ -108,7 +144,11 @@ class Collector:
         except msgspec.ValidationError:
             self._decode_each(admission)
             return
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
+            if admission.body.startswith(BOM) and not admission.body.startswith(BOM * 2):
+                admission.body = admission.body.removeprefix(BOM)
+                self._decode(admission)
+                return
             raise bad_json(error) from None
         self._set_default_time(admission, batch.timestamp)
         for name, tools in self._types.items():
@@ -122,12 +162,12 @@ class Collector:
             timestamp = _timestamp_of(batch)
             raw_events = {name: _raw_events(name, raw) for name, raw in batch.items()}
             self._set_default_time(admission, timestamp)
-            self._refuse_too_many(sum(map(len, raw_events.values())))
+            self.refuse_too_many(sum(map(len, raw_events.values())))
             for name, events in raw_events.items():
                 self._decode_list(admission, name, events)
         except msgspec.ValidationError:
             raise Refused(Refusal.BAD_REQUEST, f"a batch must be a JSON object, {_BATCH_FORM}") from None
-        except _UNDECODABLE as error:
+        except UNDECODABLE as error:
             # What is skipped over at first is looked at closely only here.
             raise bad_json(error) from None
 
@@ -139,14 +179,17 @@ class Collector:
             if tools is None:
                 known = ", ".join(self._types)
                 admission.reject(
-                    name, index, Refusal.UNKNOWN_EVENT_TYPE, f"{name:.80}: unknown event type; use one of {known}"
-                )
+                    name, index, Refusal.UNKNOWN_EVENT_TYPE, f"{name:.80}: unknown event type; use one of {known}",
+                    sent_id(raw),
+                )  # fmt: skip
                 continue
             try:
-                good.append(tools.decoder.decode(raw))
+                good.append(tools.decode(raw))
                 indexes.append(index)
             except msgspec.ValidationError as error:
-                admission.reject(name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw), tools.event_type))
+                admission.reject(
+                    name, index, Refusal.INVALID_EVENT, explain(error, bytes(raw), tools.event_type), sent_id(raw)
+                )
         if tools is not None and good:
             admission.events.append((tools, good, indexes))
 
@@ -159,42 +202,62 @@ class Collector:
             raise Refused(Refusal.INVALID_TIME, f"timestamp: {error}") from None
 
     def _check_size(self, admission: Admission) -> None:
-        self._refuse_too_many(sum(len(events) for _, events, _ in admission.events))
+        self.refuse_too_many(sum(len(events) for _, events, _ in admission.events))
 
-    def _refuse_too_many(self, count: int) -> None:
+    def refuse_too_many(self, count: int) -> None:
+        """Refuse a request of more events than one may have.
+
+        Raises:
+            Refused: it has.
+        """
         if count > self.batch_events_max:
             raise Refused(Refusal.BATCH_TOO_LARGE, f"{count} events in one batch; send at most {self.batch_events_max}")
 
-    def _finish(self, admission: Admission) -> None:
+    def finish(self, admission: Admission) -> None:
         """Stamp and render the decoded events, and put the journal payload together."""
         escaping = b"\\" in admission.body
         latest = utc_text(admission.received_ns + _TOLERANCE_NS)
         for tools, events, indexes in admission.events:
-            fresh = new_event_ids(admission.received_ns)
+            fresh = fresh_ids(admission, tools.event_type.name, indexes)
             stamps = Stamps(admission.organization_id, admission.received_at, admission.default_time, latest, fresh)
             render = tools.escaping if escaping else tools.plain
-            keyed, unkeyed = render(events, stamps, partial(_reject, admission, tools, indexes))
-            self._add_section(admission, tools, keyed, keyed_ids=True)
-            self._add_section(admission, tools, unkeyed, keyed_ids=False)
+            keyed, unkeyed = render(events, stamps, partial(_reject, admission, tools, events, indexes))
+            whole = indexes is None and len(events) in (len(keyed), len(unkeyed))
+            for lines, with_id in ((keyed, True), (unkeyed, False)):
+                at = None if whole else places(admission, tools.event_type.name, events, indexes, with_id=with_id)
+                self._add_section(admission, tools, lines, at, keyed=with_id or admission.request is not None)
         if admission.accepted:
             header = BatchHeader(admission.organization_id, admission.received_at, tuple(admission.sections))
             admission.payload = encode_batch(header, b"".join(admission.blocks))
+        if admission.items:
+            self.on_rejected(admission.organization_id, admission.items)
 
-    def _add_section(self, admission: Admission, tools: TypeTools, lines: list[str], *, keyed_ids: bool) -> None:
+    def _add_section(
+        self, admission: Admission, tools: TypeTools, lines: list[str], at: tuple[int, ...] | None, *, keyed: bool
+    ) -> None:
         if not lines:
             return
         block = "".join(lines).encode()
-        admission.sections.append(Section(tools.event_type.name, tools.columns, keyed_ids, len(lines), len(block)))
+        admission.sections.append(Section(tools.event_type.name, tools.columns, keyed, len(lines), len(block), at))
         admission.blocks.append(block)
         admission.accepted += len(lines)
 
-    def _refuse_wholly(self, admission: Admission) -> None:
+    def refuse_wholly(self, admission: Admission) -> None:
+        """Refuse a request none of whose events is accepted, with the answer to each.
+
+        Raises:
+            Refused: always.
+        """
         if not admission.items:
             raise Refused(Refusal.BATCH_EMPTY, "the batch holds no event")
-        items = msgspec.to_builtins(admission.items)
+        items, count = msgspec.to_builtins(admission.items), len(admission.items) + admission.accepted
+        which = f"none of the {count} events can be accepted"
+        if admission.accepted:
+            self.on_rejected(admission.organization_id, [_IN_BAD_COMPANY] * admission.accepted)
+            which = f"{len(items)} of the {count} events cannot be accepted, so none is"
         raise Refused(
-            Refusal.INVALID_EVENT, f"none of the {len(items)} events can be accepted; the first: "
-            f"{admission.items[0].message}", accepted=0, rejected=len(items), items=items,
+            Refusal.INVALID_EVENT, f"{which}; the first: {admission.items[0].message}",
+            accepted=0, rejected=count, items=items,
         )  # fmt: skip
 
 
@@ -217,11 +280,12 @@ def _raw_events(name: str, raw: msgspec.Raw) -> list[msgspec.Raw]:
 
 
 def _reject(
-    admission: Admission, tools: TypeTools, indexes: list[int] | None, index: int, field: str, reason: str
-) -> None:
+    admission: Admission, tools: TypeTools, events: list[Any], indexes: list[int] | None,
+    index: int, field: str, reason: str,
+) -> None:  # fmt: skip
     """Note an event of a batch that cannot be rendered, by its place in the request."""
     place = index if indexes is None else indexes[index]
-    admission.reject(tools.event_type.name, place, tools.refusal(field), f"{field}: {reason}")
+    admission.reject(tools.event_type.name, place, tools.refusal(field), f"{field}: {reason}", events[index].id)
 
 
 def bad_json(error: Exception) -> Refused:

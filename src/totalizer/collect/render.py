@@ -9,12 +9,12 @@ texts, since JSON forbids them raw: for such a body, nearly every one, texts go 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from totalizer.catalog import EventType, Field, FieldType
 from totalizer.collect.sanitise import decimal_column, escape, json_column, plain_json_column
-from totalizer.collect.times import canonical_time
+from totalizer.collect.times import AgeLimit, canonical_time
 from totalizer.event import event_uuid
 
 #: COPY's null.
@@ -29,14 +29,14 @@ class Stamps(NamedTuple):
         received_at: UTC text; the time of events that name none, unless the batch names one.
         default_time: the time of events that name none.
         latest: the latest time that is believed.
-        fresh_ids: ids for events that have none.
+        fresh_ids: gives an id to the event at an index that has none.
     """
 
     organization_id: str
     received_at: str
     default_time: str
     latest: str
-    fresh_ids: Iterator[str]
+    fresh_ids: Callable[[int], str]
 
 
 #: (events, stamps, reject) → lines of events with a sender's id, lines of the others.
@@ -56,6 +56,8 @@ def renderer(event_type: EventType, *, escaping: bool) -> Renderer:
         "json_column": json_column if escaping else plain_json_column,
         "decimal_column": decimal_column, "NULL": NULL,
     }  # fmt: skip
+    if event_type.past_max_s is not None:
+        scope["check_age"] = AgeLimit(event_type.past_max_s).check
     for field in event_type.fields:
         scope[f"bounds_{field.name}"] = (field.scale, field.minimum, field.maximum)
     exec(compile(_source(event_type, escaping), f"<renderer of {event_type.name}>", "exec"), scope)
@@ -68,6 +70,7 @@ def _source(event_type: EventType, escaping: bool) -> str:
     fixed = "{organization_id}\\t{time}\\t{stored_id}\\t{source}\\t{external_id}\\t{received_at}"
     columns = "\\t".join(f"{{{field.name}_}}" for field in event_type.fields)
     assignments = "\n            ".join(_assignment(field, text) for field in event_type.fields)
+    too_old = "" if event_type.past_max_s is None else "\n            check_age(time, received_at)"
     return f"""
 def render(events, stamps, reject):
     organization_id, received_at, default_time, latest, fresh_ids = stamps
@@ -76,11 +79,11 @@ def render(events, stamps, reject):
         field = {event_type.time_wire!r}
         try:
             time = event.{event_type.time_field}_
-            time = default_time if time is None else canonical_time(time, latest)
+            time = default_time if time is None else canonical_time(time, latest){too_old}
             field = "id"
             sent_id, source = event.id, event.source
             if sent_id is None:
-                stored_id, external_id = next(fresh_ids), NULL
+                stored_id, external_id = fresh_ids(index), NULL
             else:
                 stored_id = event_uuid(source or "", sent_id)
                 external_id = NULL if stored_id == sent_id.lower() else {text.format("sent_id")}

@@ -42,6 +42,35 @@ def canonical_time(value: str | int, latest: str) -> str:
     return text
 
 
+class AgeLimit:
+    """Refuses times too long ago.
+
+    Args:
+        seconds: how long ago a time may be.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        self._age = timedelta(seconds=seconds)
+
+    def check(self, time: str, received_at: str) -> None:
+        """Check a time against that of receipt, both canonical.
+
+        Raises:
+            ValueError: it lies further back.
+        """
+        earliest = _earliest(received_at[:17], self._age)
+        if time < earliest:
+            raise ValueError(f"{time!r} is longer ago than this event type takes, {self._age}")
+
+
+@lru_cache(maxsize=256)
+def _earliest(minute: str, age: timedelta) -> str:
+    """The time `age` before a minute such as `2025-09-05T10:00:`."""
+    moment = datetime.fromisoformat(minute[:16]).replace(tzinfo=UTC)
+    # Ages reach back to before the year 1 only by mistake: then any time since 1970 will do.
+    return (moment - min(age, moment - _EPOCH)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _usual_spelling(value: str) -> str | None:
     """`2025-09-05T10:00:00Z`, with or without milliseconds or microseconds, completed; None for anything else.
 

@@ -8,6 +8,7 @@ import msgspec
 
 from totalizer.catalog import EventType
 from totalizer.collect.render import Renderer, renderer
+from totalizer.collect.unknown import Keeper
 from totalizer.errors import Refusal, Refused
 from totalizer.event import SingleEventEncoder
 
@@ -22,6 +23,22 @@ class TypeTools(NamedTuple):
     escaping: Renderer
     keyed: SingleEventEncoder
     unkeyed: SingleEventEncoder
+    keeper: Keeper | None
+
+    def decode(self, raw: bytes) -> Any:
+        """One sent event, its unknown fields kept where the declaration says so.
+
+        Raises:
+            msgspec.ValidationError: it is no such event; msgspec.DecodeError, UnicodeDecodeError, RecursionError: it
+                is not JSON.
+        """
+        try:
+            return self.decoder.decode(raw)
+        except msgspec.ValidationError:
+            folded = self.keeper and self.keeper.folded(raw)
+            if not folded:
+                raise
+            return self.decoder.decode(folded)
 
     def refuse(self, _index: int, field: str, reason: str) -> None:
         """Refuse a single event that cannot be rendered."""
@@ -45,4 +62,5 @@ def tools_of(event_type: EventType, struct: type[msgspec.Struct]) -> TypeTools:
         renderer(event_type, escaping=False), renderer(event_type, escaping=True),
         SingleEventEncoder(event_type.name, columns, keyed=True),
         SingleEventEncoder(event_type.name, columns, keyed=False),
+        None if event_type.keep_unknown is None else Keeper(event_type),
     )  # fmt: skip

@@ -29,7 +29,7 @@ REST_FACTOR = 4.0
 
 def run_scheduler(settings: Settings) -> None:
     """Run the jobs until SIGTERM or SIGINT; a job that is running then is finished first."""
-    table = jobs(timedelta(milliseconds=settings.refresh_interval_ms))
+    table = jobs(timedelta(milliseconds=settings.refresh_interval_ms), settings.receipt_days)
     runners = [Runner(job, dsn_of(settings, Role.REFRESHER)) for job in table]
 
     def run(stop: Event) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 
 from totalizer.rollup.refresh import refresh
+from totalizer.store import ledger
 from totalizer.store.loading import ensure_partition
 from totalizer.store.plan import read_applied
 
@@ -62,13 +64,30 @@ def _partitions(connection: Connection[Any]) -> int:
     return int(row[0])
 
 
-def jobs(refresh_every: timedelta) -> list[Job]:
+def compact_ledger(connection: Connection[Any]) -> dict[str, Any]:
+    """Sum up the older rows of the ledger by the hour."""
+    rows = ledger.compact(connection)
+    return {"rows": rows} if rows else {}
+
+
+def forget_fates(days: int, connection: Connection[Any]) -> dict[str, Any]:
+    """Remove the fates that no receipt can ask for any more."""
+    rows = ledger.forget_fates(connection, days)
+    return {"rows": rows} if rows else {}
+
+
+def jobs(refresh_every: timedelta, receipt_days: int) -> list[Job]:
     """The table of jobs.
 
     Args:
         refresh_every: pause between two looks for dirty buckets.
+        receipt_days: how long receipts are good for.
     """
+    forget = partial(forget_fates, receipt_days)
+    forget.__doc__ = forget_fates.__doc__
     return [
         Job("make_partitions", make_partitions, timedelta(hours=1), timedelta(minutes=10)),
         Job("refresh_rollups", refresh_rollups, refresh_every, timedelta(hours=1), recorded=False),
+        Job("compact_ledger", compact_ledger, timedelta(hours=1), timedelta(minutes=30)),
+        Job("forget_fates", forget, timedelta(hours=6), timedelta(minutes=30)),
     ]

@@ -171,6 +171,11 @@ class Journal:
         return self._writer.records
 
     @property
+    def next_sequence(self) -> int:
+        """Number the next record to become durable gets; read in `on_commit`, the one behind the group's last."""
+        return self._writer.next_sequence
+
+    @property
     def bytes_on_disk(self) -> int:
         """As `stats().bytes_on_disk`, for those who ask at every append."""
         return self._writer.bytes_on_disk

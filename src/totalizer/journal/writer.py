@@ -82,6 +82,11 @@ class Writer:
         segment = self._segment
         return self._sealed_bytes + (segment.end if segment is not None else 0)
 
+    @property
+    def next_sequence(self) -> int:
+        """Number of the record behind the last one that is durable."""
+        return self._end.sequence
+
     def forget(self) -> None:
         """Close descriptors and leave the files alone: for a forked child, or a start that failed."""
         if self._segment is not None:

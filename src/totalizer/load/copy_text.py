@@ -29,6 +29,16 @@ def values_of(columns: Sequence[str], line: bytes) -> dict[str, str | None] | No
     return {column: _value(field) for column, field in zip(columns, fields, strict=True)}
 
 
+def id_of(line: bytes) -> str:
+    """What an event's sender called it, else its stored id; empty if the line is too short to tell."""
+    fields = line.split(b"\t", 5)
+    if len(fields) < 5:
+        return ""
+    text = _value(fields[4]) or _value(fields[2]) or ""
+    # Of a line that the collector has not made.
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def _value(field: bytes) -> str | None:
     if field == NULL:
         return None

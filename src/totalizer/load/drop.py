@@ -13,9 +13,9 @@ from psycopg import Connection
 
 from totalizer.errors import OperationError
 from totalizer.load.copy_text import values_of
-from totalizer.store import dead_letters, loading
+from totalizer.store import dead_letters, fates
 from totalizer.store.dead_letters import DeadLetter
-from totalizer.store.loading import Fate
+from totalizer.store.fates import Fate, Fates
 
 #: Letters written, synced and deleted in one transaction. A letter has up to some megabytes.
 BATCH_LETTERS = 100
@@ -52,20 +52,26 @@ def drop_letters(connection: Connection[Any], ids: Sequence[int], file: Path) ->
             with connection.transaction():
                 letters = dead_letters.lock_letters(connection, ids[start : start + BATCH_LETTERS])
                 _append(descriptor, file, letters)
-                dead_letters.delete_letters(connection, [letter.id for letter in letters])
-                loading.add_ledger(connection, _fates(letters))
+                drop_locked(connection, letters)
             yield len(letters)
     finally:
         os.close(descriptor)
 
 
-def _fates(letters: Sequence[DeadLetter]) -> dict[tuple[str, str], Fate]:
-    fates: dict[tuple[str, str], Fate] = {}
+def drop_locked(connection: Connection[Any], letters: Sequence[DeadLetter]) -> None:
+    """Delete letters and count them as dropped.
+
+    Args:
+        connection: as writer, in the transaction that has locked them.
+        letters: whose contents are kept elsewhere, or are not wanted any more.
+    """
+    dead_letters.delete_letters(connection, [letter.id for letter in letters])
+    found: Fates = {}
     for letter in letters:
         if letter.in_ledger:
-            key = (letter.organization_id, letter.event_type)
-            fates[key] = fates.get(key, Fate()) + Fate(dead_lettered=-1, dropped=1)
-    return fates
+            found[letter.account] = found.get(letter.account, Fate()) + Fate(dead_lettered=-1, dropped=1)
+            fates.settle_letter(connection, letter.id, "dropped")
+    fates.add_ledger(connection, found)
 
 
 def _create(file: Path) -> int:

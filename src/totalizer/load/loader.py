@@ -18,12 +18,14 @@ from totalizer.errors import JournalFailed, StoreUnavailable
 from totalizer.event import DAY
 from totalizer.failpoint import Failpoint
 from totalizer.journal import JournalReader, journals_in, recover_idle
-from totalizer.load.gather import NO_ORGANIZATION, Gathered, gather, marks_of
+from totalizer.load.gather import Gathered, gather, marks_of
+from totalizer.load.missing import gaps, keep_unreadable
 from totalizer.load.section import Partitions, SectionLoader
 from totalizer.load.source import Source
-from totalizer.store import loading
+from totalizer.store import fates, loading
 from totalizer.store.connect import connect
-from totalizer.store.loading import Fate, Target
+from totalizer.store.fates import Fate, Fates
+from totalizer.store.loading import Target
 from totalizer.telemetry import logger
 
 #: Pause when there is nothing to load; a look costs a comparison of mapped memory.
@@ -230,16 +232,16 @@ class Loader:
         }
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_GATHERED)
-        end = records[-1].position_after
+        end, sequence = records[-1].position_after, records[-1].sequence
         with connection.transaction():
-            self._store_in_transaction(connection, source, gathered, names)
-            loading.advance(connection, source.reader.id, end.segment, end.offset, len(records))
+            self._store_in_transaction(connection, source, gathered, names, [record.sequence for record in records])
+            loading.advance(connection, source.reader.id, end.segment, end.offset, len(records), sequence)
             if failpoint.ARMED:
                 failpoint.hit(Failpoint.BEFORE_COMMIT)
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_COMMITTED)
         begun = end.segment > source.offset.segment
-        source.offset = source.offset._replace(segment=end.segment, position=end.offset)
+        source.offset = source.offset._replace(segment=end.segment, position=end.offset, sequence=sequence)
         source.ahead = ahead
         if begun:
             if failpoint.ARMED:
@@ -255,34 +257,28 @@ class Loader:
         source: Source,
         gathered: Gathered,
         names: dict[Target, dict[bytes, str] | None],
+        sequences: list[int],
     ) -> None:
         journal_id = source.reader.id
         if loading.fence(connection, journal_id, source.offset.epoch) != source.offset:
             raise Fenced
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_FENCED)
-        fates: dict[tuple[str, str], Fate] = {}
+        found: Fates = {}
         marks: set[tuple[str, str, str]] = set()
         for target, lines in gathered.lines.items():
-            section = SectionLoader(connection, journal_id, target, names[target])
+            section = SectionLoader(connection, journal_id, target, names[target], gathered.origins[target])
             section.load(lines)
-            fates.update({key: fates.get(key, Fate()) + fate for key, fate in section.fates.items()})
+            for account, fate in section.fates().items():
+                found[account] = found.get(account, Fate()) + fate
+            fates.add_unstored(connection, journal_id, section.unstored(lines, sequences))
             marks |= marks_of(target, (line for line in lines if line not in section.buried))
-        for unreadable in gathered.unreadable:
-            target = Target("unreadable", (), False)
-            loading.add_dead_letter(
-                connection,
-                target,
-                NO_ORGANIZATION,
-                unreadable.payload,
-                journal_id,
-                "TZ002",
-                unreadable.reason,
-            )
+        if missing := [*gaps(source.offset, sequences), *keep_unreadable(connection, journal_id, gathered, sequences)]:
+            fates.add_gaps(connection, journal_id, missing)
         if marks:
             loading.add_marks(connection, sorted(marks))
-        if fates:
-            loading.add_ledger(connection, fates)
+        if found:
+            fates.add_ledger(connection, found)
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_STORED)
 

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 
 from totalizer.event import DAY
-from totalizer.load.gather import Gathered, gather, marks_of
+from totalizer.load.gather import Gathered, Origin, Origins, gather, marks_of
 from totalizer.load.section import Partitions, SectionLoader
-from totalizer.store import dead_letters, loading
+from totalizer.store import dead_letters, fates, loading
 from totalizer.store.dead_letters import DeadLetter
-from totalizer.store.loading import Fate, Target
-
-Fates = dict[tuple[str, str], Fate]
+from totalizer.store.fates import Account, Fate, Fates
+from totalizer.store.loading import Target
 
 
 class Retried(NamedTuple):
@@ -44,16 +43,22 @@ class DeadLetterLoader:
         self._connection = connection
         self._partitions = Partitions(connection)
 
-    def retry(self, letter_id: int) -> Retried:
+    def retry(self, letter_id: int, organization_id: str | None = None, payload: bytes | None = None) -> Retried:
         """Store a letter's event, or find it a duplicate, or renew the reason for which it stays a dead letter.
+
+        Args:
+            letter_id: its number.
+            organization_id: whose it must be; another's is as one that is not there. None for anybody's.
+            payload: the event as it is to be stored in the letter's place, one line as the collector makes it; None
+                to store what the letter holds.
 
         Raises:
             psycopg.Error: the database is to blame, not the event; nothing has changed.
         """
         letter = dead_letters.read_letter(self._connection, letter_id)
-        if letter is None:
+        if letter is None or organization_id not in (None, letter.organization_id):
             return Retried(letter_id, Fate())
-        gathered = _gathered(letter)
+        gathered = _gathered(letter, payload)
         # Outside of the transaction: a new partition locks others out until its transaction ends.
         names = {
             target: self._partitions.ensure(self._connection, target.event_type, {line[DAY] for line in lines})
@@ -68,19 +73,36 @@ class DeadLetterLoader:
         for unreadable in gathered.unreadable:
             dead_letters.refuse_again(self._connection, letter.id, letter.sqlstate, unreadable.reason)
             return Retried(letter.id, Fate(dead_lettered=1), unreadable.reason)
-        fates: Fates = {}
+        found: Fates = {}
+        sections: list[tuple[_Section, list[bytes]]] = []
         for target, lines in gathered.lines.items():
-            section = _Section(self._connection, letter, target, names[target])
+            section = _Section(self._connection, letter, target, names[target], gathered.origins[target])
             section.load(lines)
-            for key, fate in section.fates.items():
-                fates[key] = fates.get(key, Fate()) + fate
+            sections.append((section, lines))
+            for account, fate in section.fates().items():
+                found[account] = found.get(account, Fate()) + fate
             if section.reason:
                 return Retried(letter.id, Fate(dead_lettered=1), section.reason)
             if marks := marks_of(target, (line for line in lines if line not in section.buried)):
                 loading.add_marks(self._connection, sorted(marks))
         dead_letters.delete_letters(self._connection, [letter.id])
-        loading.add_ledger(self._connection, _without(letter, fates))
-        return Retried(letter.id, sum(fates.values(), start=Fate()))
+        self._note(letter, found, sections)
+        return Retried(letter.id, sum(found.values(), start=Fate())._replace(accepted=0))
+
+    def _note(self, letter: DeadLetter, found: Fates, sections: list[tuple[_Section, list[bytes]]]) -> None:
+        """Change the books, and what receipts tell."""
+        if not letter.in_ledger:
+            # Its record counts from now on.
+            fates.add_ledger(self._connection, found)
+            sequence = fates.close_gap(self._connection, letter.id)
+            for section, lines in sections if sequence is not None else ():
+                fates.add_unstored(self._connection, letter.journal_id, section.unstored(lines, [sequence or 0]))
+            return
+        fate = sum(found.values(), start=Fate())._replace(accepted=0, dead_lettered=-1)
+        fates.add_ledger(self._connection, {letter.account: fate})
+        fates.settle_letter(
+            self._connection, letter.id, "duplicate" if fate.duplicate else "conflict" if fate.conflict else None
+        )
 
 
 class _Section(SectionLoader):
@@ -91,29 +113,29 @@ class _Section(SectionLoader):
     """
 
     def __init__(
-        self, connection: Connection[Any], letter: DeadLetter, target: Target, partitions: dict[bytes, str] | None
-    ) -> None:
-        super().__init__(connection, letter.journal_id, target, partitions)
+        self, connection: Connection[Any], letter: DeadLetter, target: Target, partitions: dict[bytes, str] | None,
+        origins: Origins,
+    ) -> None:  # fmt: skip
+        super().__init__(connection, letter.journal_id, target, partitions, origins)
         self._letter = letter
         self.reason = ""
 
-    def _keep(self, organization: str, line: bytes, sqlstate: str, reason: str) -> None:
+    def _keep(self, account: Account, line: bytes, sqlstate: str, reason: str) -> int:
         if not self._letter.in_ledger:
-            super()._keep(organization, line, sqlstate, reason)
-            return
+            return super()._keep(account, line, sqlstate, reason)
         self.reason = reason
         dead_letters.refuse_again(self._connection, self._letter.id, sqlstate, reason)
+        fates.renew_reason(self._connection, self._letter.id, sqlstate, reason)
+        return self._letter.id
 
 
-def _gathered(letter: DeadLetter) -> Gathered:
-    if letter.in_ledger:
-        return Gathered({letter.target: [letter.line]}, [], 1, 1)
-    return gather([letter.line], rows_max=1)
-
-
-def _without(letter: DeadLetter, fates: Fates) -> Fates:
-    """The fates, and one dead letter less."""
+def _gathered(letter: DeadLetter, payload: bytes | None) -> Gathered:
     if not letter.in_ledger:
-        return fates
-    key = (letter.organization_id, letter.event_type)
-    return {**fates, key: fates.get(key, Fate()) + Fate(dead_lettered=-1)}
+        return gather([letter.line], rows_max=1)
+    origins = Origins()
+    origins.add(Origin(0, letter.organization_id, letter.account.hour), 1)
+    if payload is None:
+        return Gathered({letter.target: [letter.line]}, [], 1, 1, {letter.target: origins})
+    mended = gather([payload], rows_max=1)
+    [(target, lines)] = mended.lines.items()
+    return mended._replace(lines={target: lines}, origins={target: origins})

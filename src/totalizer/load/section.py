@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import Connection
 
 from totalizer import failpoint
-from totalizer.event import DAY, ORGANIZATION, is_canonical_uuid
+from totalizer.event import DAY
 from totalizer.failpoint import Failpoint
-from totalizer.load.gather import NO_ORGANIZATION
-from totalizer.store import loading
+from totalizer.load.copy_text import id_of
+from totalizer.load.gather import Origins
+from totalizer.store import fates, loading
 from totalizer.store.connect import is_rows_fault
-from totalizer.store.loading import Fate, Target
+from totalizer.store.fates import Account, Fate, Fates, Unstored
+from totalizer.store.loading import Target
 from totalizer.telemetry import logger
 
 #: Above this many partitions a COPY for each costs more than one stage for all.
@@ -54,13 +57,35 @@ class Partitions:
         return names
 
 
+class Exempt(NamedTuple):
+    """A line that was not stored.
+
+    Attributes:
+        place: among the lines of the section.
+        fate: `duplicate`, `conflict` or `quarantined`.
+        code, reason, dead_letter_id: of a quarantined one.
+    """
+
+    place: int
+    fate: str
+    code: str | None = None
+    reason: str | None = None
+    dead_letter_id: int | None = None
+
+
+#: The figure of the ledger that each fate of a single event counts in.
+_FIGURE = {"duplicate": "duplicate", "conflict": "conflict", "quarantined": "dead_lettered"}
+
+
 class SectionLoader:
     """Loads lines of one target inside the caller's transaction.
 
     Args:
         connection: as writer, in a transaction.
         journal_id: noted with dead letters.
+        target: where the lines go.
         partitions: partition name of each day of the lines; None if the target has no table.
+        origins: where the lines come from.
     """
 
     def __init__(
@@ -69,38 +94,82 @@ class SectionLoader:
         journal_id: str,
         target: Target,
         partitions: dict[bytes, str] | None,
+        origins: Origins,
     ) -> None:
         self._connection, self._journal_id = connection, journal_id
-        self._target, self._partitions = target, partitions
-        self.fates: dict[tuple[str, str], Fate] = {}
+        self._target, self._partitions, self._origins = target, partitions, origins
+        self._unstored: list[Exempt] = []
         self.buried: set[bytes] = set()
 
     def load(self, lines: list[bytes]) -> None:
         """Store every line, find it a duplicate, or keep it as a dead letter.
 
-        The fates are in `fates`, the lines of dead letters in `buried`.
+        The fates are in `fates` and `unstored`, the lines of dead letters in `buried`.
 
         Raises:
             psycopg.Error: the database is to blame, not a row; the transaction must be rolled back and tried again.
         """
+        self._load(lines, range(len(lines)))
+
+    def fates(self) -> Fates:
+        """What became of the lines, by account: all were stored but those that are known not to be."""
+        accounts = {
+            Account(organization_id, self._target.event_type, hour): Fate(loaded=rows, accepted=rows)
+            for (organization_id, hour), rows in self._origins.rows().items()
+        }
+        for (account, fate), rows in Counter((self._account(at.place), at.fate) for at in self._unstored).items():
+            accounts[account] += Fate(loaded=-rows, **{_FIGURE[fate]: rows})
+        return accounts
+
+    def unstored(self, lines: Sequence[bytes], sequences: Sequence[int]) -> list[Unstored]:
+        """The lines that were not stored, together if they share record and fate.
+
+        Args:
+            lines: that were loaded.
+            sequences: number of each record of the piece.
+        """
+        groups: dict[tuple[object, ...], Unstored] = {}
+        for each in self._unstored:
+            origin, place = self._origins.of(each.place)
+            # A dead letter has a life of its own: it can be tried again and dropped.
+            key = (origin.record, each.fate, each.dead_letter_id)
+            if key not in groups:
+                groups[key] = Unstored(
+                    origin.organization_id, self._target.event_type, sequences[origin.record], each.fate, [], [],
+                    each.code, _storable(each.reason), each.dead_letter_id,
+                )  # fmt: skip
+            groups[key].places.append(place)
+            groups[key].ids.append(id_of(lines[each.place]))
+        return list(groups.values())
+
+    def _load(self, lines: Sequence[bytes], places: Sequence[int]) -> None:
         if self._partitions is None:
-            for line in lines:
-                self._bury(line, "TZ001", f"no event type {self._target.event_type!r} in this database")
+            for line, place in zip(lines, places, strict=True):
+                self._bury(line, place, "TZ001", f"no event type {self._target.event_type!r} in this database")
             return
-        if undated := [line for line in lines if line[DAY] not in self._partitions]:
-            for line in undated:
-                self._bury(line, "TZ003", f"{line[DAY].decode(errors='replace')!r} is no day")
-            lines = [line for line in lines if line[DAY] in self._partitions]
+        if any(line[DAY] not in self._partitions for line in lines):
+            lines, places = self._bury_undated(self._partitions, lines, places)
         try:
             if len(set(self._partitions.values())) <= PARTITIONS_DIRECT_MAX and self._load_fast(lines):
                 return
-            self._load_carefully(lines)
+            self._load_carefully(lines, places)
         except psycopg.Error as error:
             if not is_rows_fault(error):
                 raise
-            self._divide(lines, error)
+            self._divide(lines, places, error)
 
-    def _load_fast(self, lines: list[bytes]) -> bool:
+    def _bury_undated(
+        self, partitions: dict[bytes, str], lines: Sequence[bytes], places: Sequence[int]
+    ) -> tuple[list[bytes], list[int]]:
+        dated: list[tuple[bytes, int]] = []
+        for line, place in zip(lines, places, strict=True):
+            if line[DAY] in partitions:
+                dated.append((line, place))
+            else:
+                self._bury(line, place, "TZ003", f"{line[DAY].decode(errors='replace')!r} is no day")
+        return [line for line, _ in dated], [place for _, place in dated]
+
+    def _load_fast(self, lines: Sequence[bytes]) -> bool:
         assert self._partitions is not None
         by_partition: dict[str, list[bytes]] = {}
         ordered = sorted(lines)
@@ -118,43 +187,46 @@ class SectionLoader:
                     failpoint.hit(Failpoint.SECTION_COPIED)
         except psycopg.errors.UniqueViolation:
             return False
-        for organization, count in Counter(line[ORGANIZATION] for line in lines).items():
-            self._note(organization.decode(), Fate(loaded=count))
         return True
 
-    def _load_carefully(self, lines: list[bytes]) -> None:
+    def _load_carefully(self, lines: Sequence[bytes], places: Sequence[int]) -> None:
         if failpoint.ARMED:
             failpoint.hit(Failpoint.BEFORE_CAREFUL)
         with self._connection.transaction():
-            fates = loading.load_carefully(self._connection, self._target, lines)
-        for organization, fate in fates.items():
-            self._note(organization, fate)
+            refound = loading.load_carefully(self._connection, self._target, lines)
+        self._unstored += [Exempt(places[at], "duplicate") for at in refound.duplicates]
+        self._unstored += [Exempt(places[at], "conflict") for at in refound.conflicts]
 
-    def _divide(self, lines: list[bytes], error: psycopg.Error) -> None:
+    def _divide(self, lines: Sequence[bytes], places: Sequence[int], error: psycopg.Error) -> None:
         """Some row is bad: halve until it stands alone."""
         if len(lines) == 1:
-            self._bury(lines[0], error.sqlstate or "", str(error).strip())
+            self._bury(lines[0], places[0], error.sqlstate or "", str(error).strip())
             return
         if failpoint.ARMED:
             failpoint.hit(Failpoint.SECTION_DIVIDED)
         half = len(lines) // 2
-        self.load(lines[:half])
-        self.load(lines[half:])
+        self._load(lines[:half], places[:half])
+        self._load(lines[half:], places[half:])
 
-    def _bury(self, line: bytes, sqlstate: str, reason: str) -> None:
-        organization = line[ORGANIZATION].decode(errors="replace")
-        if not is_canonical_uuid(organization):
-            organization = NO_ORGANIZATION
-        self._keep(organization, line, sqlstate, reason)
+    def _bury(self, line: bytes, place: int, sqlstate: str, reason: str) -> None:
+        letter_id = self._keep(self._account(place), line, sqlstate, reason)
         if failpoint.ARMED:
             failpoint.hit(Failpoint.LINE_BURIED)
         self.buried.add(line)
-        self._note(organization, Fate(dead_lettered=1))
+        self._unstored.append(Exempt(place, "quarantined", sqlstate, reason, letter_id))
 
-    def _keep(self, organization: str, line: bytes, sqlstate: str, reason: str) -> None:
-        loading.add_dead_letter(self._connection, self._target, organization, line, self._journal_id, sqlstate, reason)
+    def _keep(self, account: Account, line: bytes, sqlstate: str, reason: str) -> int:
         logger().error("event dead-lettered", event_type=self._target.event_type, sqlstate=sqlstate, reason=reason)
+        return fates.add_dead_letter(
+            self._connection, self._target, account.organization_id, line, self._journal_id, sqlstate, reason,
+            account.hour,
+        )  # fmt: skip
 
-    def _note(self, organization: str, fate: Fate) -> None:
-        key = (organization, self._target.event_type)
-        self.fates[key] = self.fates.get(key, Fate()) + fate
+    def _account(self, place: int) -> Account:
+        origin, _ = self._origins.of(place)
+        return Account(origin.organization_id, self._target.event_type, origin.hour)
+
+
+def _storable(text: str | None) -> str | None:
+    """PostgreSQL's texts hold no NUL, and its own words may quote one."""
+    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -13,7 +13,7 @@ from totalizer.load.drop import letter_record
 from totalizer.load.gather import NO_ORGANIZATION
 from totalizer.load.retry import Retried
 from totalizer.store.dead_letters import DeadLetter, Listed, Reason
-from totalizer.store.loading import Fate
+from totalizer.store.fates import Fate
 
 #: Columns of the names in front of values.
 NAME_WIDTH = 16

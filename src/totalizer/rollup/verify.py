@@ -77,7 +77,7 @@ def _balances(connection: Connection[Any], event_type: EventType, rollups: list[
         WITH stored AS (
             SELECT organization_id, count(*) AS events FROM events.{quoted(event_type.name)} GROUP BY 1
         ), ledger AS (
-            SELECT organization_id, sum(loaded)::bigint AS loaded FROM totalizer.load_ledger
+            SELECT organization_id, sum(loaded)::bigint AS loaded FROM totalizer.ledger
             WHERE event_type = %(type)s GROUP BY 1
         ), dirty AS (
             SELECT organization_id, count(DISTINCT bucket) AS buckets FROM totalizer.dirty_marks

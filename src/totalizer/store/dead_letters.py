@@ -10,13 +10,15 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from totalizer.errors import OperationError
+from totalizer.store.fates import Account
 from totalizer.store.loading import Target
 
 Rows = Connection[Any]
 
 _LETTER = (
     "SELECT id, organization_id::text, event_type, columns, keyed, line, sqlstate, reason, journal_id::text, "
-    "created_at, retries, retried_at FROM totalizer.dead_letters"
+    "created_at, retries, retried_at, coalesce(received_hour, date_trunc('hour', created_at, 'UTC')) AS received_hour "
+    "FROM totalizer.dead_letters"
 )
 _SELECTED = (
     "WHERE (%(ids)s::bigint[] IS NULL OR d.id = ANY (%(ids)s)) "
@@ -42,6 +44,7 @@ class DeadLetter(NamedTuple):
         created_at: when it was refused first.
         retries: how often it was refused again.
         retried_at: when it was refused last, if again.
+        received_hour: the hour in which the event was received, under which the ledger counts it.
     """
 
     id: int
@@ -56,6 +59,12 @@ class DeadLetter(NamedTuple):
     created_at: datetime
     retries: int
     retried_at: datetime | None
+    received_hour: datetime
+
+    @property
+    def account(self) -> Account:
+        """Where the ledger counts it."""
+        return Account(self.organization_id, self.event_type, self.received_hour.isoformat())
 
     @property
     def target(self) -> Target:

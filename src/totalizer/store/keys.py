@@ -1,14 +1,15 @@
 """Organisations and their API keys. A key is shown once; the database keeps its SHA-256 only.
 
-A key is 32 random bytes, so a plain hash is enough: there is nothing to guess.
+A key is 32 random bytes, so a plain hash is enough: there is nothing to guess. Nor does the time that finding a hash
+takes help anybody: who does not know the key cannot choose its hash.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import Connection
@@ -18,29 +19,65 @@ from totalizer.errors import OperationError
 
 #: Start of every key, so that a leaked one can be recognised.
 KEY_PREFIX = "tz_"
-#: What a key may be allowed to do.
-SCOPES = ("ingest", "query")
+#: Longest text that can be a key; those made here have 46 characters.
+KEY_LENGTH_MAX = 128
+#: Longest name of a key.
+KEY_NAME_LENGTH_MAX = 200
+#: What a key may be allowed to do. Which actions each allows is web/permissions.py's.
+SCOPES = ("ingest", "query", "export", "quarantine", "admin")
+#: Scopes of a key that is made without naming any.
+DEFAULT_SCOPES = ("ingest", "query")
+#: How long a replaced key goes on, unless told otherwise, and at most.
+OVERLAP: Final = timedelta(hours=24)
+OVERLAP_MAX: Final = timedelta(days=90)
+
+#: The statements below serve the administrator, and over HTTP the app role, who sees one organisation's keys alone.
+LIST_KEYS = (
+    "SELECT k.id, o.name AS organization, k.name, k.scopes, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, "
+    "k.replaced_by FROM totalizer.api_keys k JOIN totalizer.organizations o ON o.id = k.organization_id "
+    "ORDER BY k.created_at, k.id"
+)
+ADD_KEY = (
+    "INSERT INTO totalizer.api_keys (organization_id, name, key_hash, scopes, expires_at) "
+    "VALUES (%(organization_id)s, %(name)s, %(key_hash)s, %(scopes)s, %(expires_at)s) RETURNING id, expires_at"
+)
+REVOKE_KEY = "UPDATE totalizer.api_keys SET revoked_at = now() WHERE id::text = %s AND revoked_at IS NULL"
+#: A key to rotate, locked. The new one lives as long as the old one was to live.
+LOCK_KEY = (
+    "SELECT id, organization_id, name, scopes, replaced_by, now() + (expires_at - created_at) AS next_expires_at "
+    "FROM totalizer.api_keys WHERE id::text = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) "
+    "FOR UPDATE"
+)
+REPLACE_KEY = (
+    "UPDATE totalizer.api_keys SET replaced_by = %(new)s, expires_at = least(expires_at, now() + %(overlap)s) "
+    "WHERE id = %(old)s RETURNING expires_at"
+)
 
 
-class Principal(NamedTuple):
-    """Who a request comes from.
+class MadeKey(NamedTuple):
+    """A new key, the only time that it can be seen.
 
     Attributes:
-        key_id: the API key.
-        organization_id: whose data it may touch.
-        scopes: subset of SCOPES.
-        expires_at: when the key ends by itself, if it does.
+        id: its id.
+        key: what to send.
+        expires_at: when it ends by itself; None if it does not.
+        old_expires_at: when the key ends that it replaces; None if it replaces none.
     """
 
-    key_id: str
-    organization_id: str
-    scopes: frozenset[str]
+    id: str
+    key: str
     expires_at: datetime | None
+    old_expires_at: datetime | None = None
 
 
 def hash_key(key: str) -> bytes:
     """What the database knows a key by."""
     return hashlib.sha256(key.encode()).digest()
+
+
+def new_key() -> str:
+    """A key that nobody has."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
 def create_organization(connection: Connection[Any], name: str, time_zone: str) -> str:
@@ -63,8 +100,21 @@ def create_organization(connection: Connection[Any], name: str, time_zone: str) 
     return str(row[0])
 
 
-def create_key(connection: Connection[Any], organization_id: str, name: str, scopes: tuple[str, ...] = SCOPES) -> str:
+def create_key(
+    connection: Connection[Any],
+    organization_id: str,
+    name: str,
+    scopes: tuple[str, ...] = DEFAULT_SCOPES,
+    expires_at: datetime | None = None,
+) -> str:
     """A new key for an organisation; this is the only time it can be seen.
+
+    Args:
+        connection: as the administrator.
+        organization_id: whose data it may touch.
+        name: what it is for.
+        scopes: some of SCOPES.
+        expires_at: when it ends by itself.
 
     Raises:
         OperationError: a scope is unknown.
@@ -72,12 +122,52 @@ def create_key(connection: Connection[Any], organization_id: str, name: str, sco
     for scope in scopes:
         if scope not in SCOPES:
             raise OperationError(f"no scope {scope!r}; use some of {', '.join(SCOPES)}")
-    key = KEY_PREFIX + secrets.token_urlsafe(32)
-    connection.execute(
-        "INSERT INTO totalizer.api_keys (organization_id, name, key_hash, scopes) VALUES (%s, %s, %s, %s)",
-        [organization_id, name, hash_key(key), list(scopes)],
-    )
+    key = new_key()
+    connection.execute(ADD_KEY, new_row(organization_id, name, key, scopes, expires_at))
     return key
+
+
+def new_row(
+    organization_id: str, name: str, key: str, scopes: tuple[str, ...] | list[str], expires_at: datetime | None
+) -> dict[str, Any]:
+    """The parameters of ADD_KEY."""
+    return {
+        "organization_id": organization_id, "name": name, "key_hash": hash_key(key), "scopes": list(scopes),
+        "expires_at": expires_at,
+    }  # fmt: skip
+
+
+def rotate_key(connection: Connection[Any], key_id: str, overlap: timedelta = OVERLAP) -> MadeKey:
+    """A key to take the place of another: same organisation, name, scopes and length of life.
+
+    Args:
+        connection: as the administrator.
+        key_id: the old key.
+        overlap: how long the old one goes on; it never lives longer than it would have.
+
+    Raises:
+        OperationError: there is no such live key, or it was rotated before.
+    """
+    with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+        old: Any = cursor.execute(LOCK_KEY, [key_id]).fetchone()
+        check_rotatable(key_id, old)
+        key = new_key()
+        row = new_row(old.organization_id, old.name, key, old.scopes, old.next_expires_at)
+        added: Any = cursor.execute(ADD_KEY, row).fetchone()
+        ended: Any = cursor.execute(REPLACE_KEY, {"new": added.id, "old": old.id, "overlap": overlap}).fetchone()
+    return MadeKey(str(added.id), key, added.expires_at, ended.expires_at)
+
+
+def check_rotatable(key_id: str, old: Any) -> None:
+    """Judge what LOCK_KEY has found.
+
+    Raises:
+        OperationError: there is no such live key, or it was rotated before.
+    """
+    if old is None:
+        raise OperationError(f"no live key {key_id!r}; `totalizer keys list` shows them")
+    if old.replaced_by is not None:
+        raise OperationError(f"key {key_id} was rotated before: rotate {old.replaced_by}, which replaced it")
 
 
 def revoke_key(connection: Connection[Any], key_id: str) -> None:
@@ -86,18 +176,11 @@ def revoke_key(connection: Connection[Any], key_id: str) -> None:
     Raises:
         OperationError: there is no such key, or it is revoked already.
     """
-    revoked = connection.execute(
-        "UPDATE totalizer.api_keys SET revoked_at = now() WHERE id::text = %s AND revoked_at IS NULL",
-        [key_id],
-    )
-    if not revoked.rowcount:
+    if not connection.execute(REVOKE_KEY, [key_id]).rowcount:
         raise OperationError(f"no live key {key_id!r}; `totalizer keys list` shows them")
 
 
 def list_keys(connection: Connection[Any]) -> list[Any]:
-    """All keys with their organisation's name, oldest first."""
+    """All keys with their organisation's name, oldest first: the columns of LIST_KEYS."""
     with connection.cursor(row_factory=namedtuple_row) as cursor:
-        return cursor.execute(
-            "SELECT k.id, o.name AS organization, k.name, k.scopes, k.created_at, k.expires_at, k.revoked_at "
-            "FROM totalizer.api_keys k JOIN totalizer.organizations o ON o.id = k.organization_id ORDER BY k.created_at"
-        ).fetchall()
+        return cursor.execute(LIST_KEYS).fetchall()

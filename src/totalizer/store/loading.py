@@ -1,4 +1,4 @@
-"""SQL of the loader: fenced offsets, two ways into the event tables, marks, ledger, dead letters."""
+"""SQL of the loader: fenced offsets, two ways into the event tables, marks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from totalizer.catalog.quoting import quoted, quoted_list
 from totalizer.event import KEY
@@ -43,41 +43,27 @@ class Target(NamedTuple):
         return f"events.{quoted(self.event_type + '_keys')}"
 
 
-class Fate(NamedTuple):
-    """What became of lines of one organisation and type.
+class Offset(NamedTuple):
+    """How far a journal is loaded, and the loader that may load it.
 
     Attributes:
-        loaded: stored.
-        duplicate: stored before.
-        conflict: stored before with other contents.
-        dead_lettered: refused, and kept. Less than 0 for what was a dead letter and has another fate now.
-        dropped: dead letters that somebody removed.
+        epoch: of the loader.
+        segment, position: behind the last record loaded.
+        sequence: number of that record; 0 if no version has noted it.
     """
-
-    loaded: int = 0
-    duplicate: int = 0
-    conflict: int = 0
-    dead_lettered: int = 0
-    dropped: int = 0
-
-    def __add__(self, other: object) -> Fate:
-        assert isinstance(other, Fate)
-        return Fate(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
-
-
-class Offset(NamedTuple):
-    """How far a journal is loaded, and the loader that may load it."""
 
     epoch: int
     segment: int
     position: int
+    sequence: int
 
 
 def take_over(connection: Rows, journal_id: str) -> Offset:
     """Become the journal's loader: raises its epoch, so that any earlier loader is fenced off."""
     row = connection.execute(
         "INSERT INTO totalizer.journal_offsets (journal_id, epoch) VALUES (%s, 1) "
-        "ON CONFLICT (journal_id) DO UPDATE SET epoch = journal_offsets.epoch + 1 RETURNING epoch, segment, position",
+        "ON CONFLICT (journal_id) DO UPDATE SET epoch = journal_offsets.epoch + 1 "
+        "RETURNING epoch, segment, position, sequence",
         [journal_id],
     ).fetchone()
     assert row is not None
@@ -91,20 +77,26 @@ def fence(connection: Rows, journal_id: str, epoch: int) -> Offset | None:
     set up not to. What is set up to wait for more, a standby for example, stays.
     """
     row = connection.execute(
-        "SELECT epoch, segment, position, CASE WHEN current_setting('synchronous_commit') = 'off' "
+        "SELECT epoch, segment, position, sequence, CASE WHEN current_setting('synchronous_commit') = 'off' "
         "THEN set_config('synchronous_commit', 'on', true) END "
         "FROM totalizer.journal_offsets WHERE journal_id = %s AND epoch = %s FOR UPDATE",
         [journal_id, epoch],
     ).fetchone()
-    return None if row is None else Offset(*row[:3])
+    return None if row is None else Offset(*row[:4])
 
 
-def advance(connection: Rows, journal_id: str, segment: int, position: int, batches: int) -> None:
-    """Move the journal's offset, in the transaction that stored what lies before it."""
+def advance(connection: Rows, journal_id: str, segment: int, position: int, batches: int, sequence: int = 0) -> None:
+    """Move the journal's offset, in the transaction that stored what lies before it.
+
+    Args:
+        segment, position: behind the last record.
+        batches: how many records it moves over.
+        sequence: number of the last record; 0 leaves it as it is.
+    """
     connection.execute(
-        "UPDATE totalizer.journal_offsets SET segment = %s, position = %s, batches = batches + %s, updated_at = now() "
-        "WHERE journal_id = %s",
-        [segment, position, batches, journal_id],
+        "UPDATE totalizer.journal_offsets SET segment = %s, position = %s, batches = batches + %s, "
+        "sequence = CASE WHEN %s = 0 THEN sequence ELSE %s END, updated_at = now() WHERE journal_id = %s",
+        [segment, position, batches, sequence, sequence, journal_id],
     )
 
 
@@ -155,33 +147,37 @@ def copy_fast(connection: Rows, target: Target, by_partition: dict[str, list[byt
         copy_lines(connection, f"partitions.{quoted(partition)}", target.columns, lines)
 
 
-def load_carefully(connection: Rows, target: Target, lines: Sequence[bytes]) -> dict[str, Fate]:
+class Refound(NamedTuple):
+    """Which lines were not stored, since their ids were; by their places among the lines.
+
+    Attributes:
+        duplicates: stored before, or further up, with the same contents.
+        conflicts: with other contents.
+    """
+
+    duplicates: list[int]
+    conflicts: list[int]
+
+
+def load_carefully(connection: Rows, target: Target, lines: Sequence[bytes]) -> Refound:
     """Load lines of which some may be stored already, or stand in `lines` twice; the first of each id is kept.
 
     Args:
         connection: in a transaction.
         target: where the lines go.
         lines: in order of arrival.
-
-    Returns:
-        The fate by organisation.
     """
     stage = _stage(connection, target)
     copy_lines(connection, stage, target.columns, lines)
     connection.execute(f"ANALYZE {stage}")
-    loaded = connection.execute(_insert_new(target, stage)).fetchall()
-    conflicts = dict(connection.execute(_count_conflicts(target, stage)).fetchall()) if target.keyed else {}
-    staged = connection.execute(f"SELECT organization_id, count(*) FROM {stage} GROUP BY 1").fetchall()
+    row = connection.execute(f"SELECT min(ordinal) FROM {stage}").fetchone()
+    assert row is not None
+    refound = [found[0] - row[0] for found in connection.execute(_insert_new(target, stage))]
+    conflicts: set[int] = set()
+    if target.keyed and refound:
+        conflicts = {found[0] - row[0] for found in connection.execute(_conflicts(target, stage))}
     connection.execute(f"TRUNCATE {stage}")
-    loaded_by = dict(loaded)
-    return {
-        str(organization): Fate(
-            loaded_by.get(organization, 0),
-            count - loaded_by.get(organization, 0) - conflicts.get(organization, 0),
-            conflicts.get(organization, 0),
-        )
-        for organization, count in staged
-    }
+    return Refound([place for place in refound if place not in conflicts], sorted(conflicts))
 
 
 def _stage(connection: Rows, target: Target) -> str:
@@ -196,6 +192,7 @@ def _stage(connection: Rows, target: Target) -> str:
 
 
 def _insert_new(target: Target, stage: str) -> str:
+    """Stores what is new; answers the ordinals of the other lines, in order."""
     columns = quoted_list(target.columns)
     of_stage = ", ".join(f"s.{quoted(column)}" for column in target.columns)
     time = quoted(target.time)
@@ -218,22 +215,27 @@ def _insert_new(target: Target, stage: str) -> str:
     return f"""{source}, stored AS (
             INSERT INTO {target.table} ({columns})
             SELECT {of_stage} FROM {stage} s JOIN fresh USING (ordinal) ORDER BY s.organization_id, s.{time}, s.id
-            ON CONFLICT DO NOTHING RETURNING organization_id
-        ) SELECT organization_id, count(*) FROM stored GROUP BY 1"""
+            ON CONFLICT DO NOTHING RETURNING organization_id, {time}, id
+        ) SELECT s.ordinal FROM {stage} s WHERE NOT EXISTS (
+            SELECT FROM fresh f JOIN stored e ON e.organization_id = s.organization_id AND e.{time} = s.{time}
+                AND e.id = s.id WHERE f.ordinal = s.ordinal
+        ) ORDER BY s.ordinal"""
 
 
-def _count_conflicts(target: Target, stage: str) -> str:
-    """Lines whose id is stored with other contents; times are left out, since a resend may be stamped anew."""
+def _conflicts(target: Target, stage: str) -> str:
+    """The ordinals of lines whose id is stored with other contents.
+
+    Times are left out, since a resend may be stamped anew.
+    """
     fields = target.columns[6:]
     sent, kept = (", ".join(f"{alias}.{quoted(field)}" for field in fields) for alias in ("s", "e"))
     return f"""
-        SELECT s.organization_id, count(*)
+        SELECT s.ordinal
         FROM {stage} s
         JOIN {target.keys} k ON k.organization_id = s.organization_id AND k.id = s.id
         JOIN {target.table} e
           ON e.organization_id = k.organization_id AND e.{quoted(target.time)} = k.event_time AND e.id = k.id
-        WHERE ROW({sent}) IS DISTINCT FROM ROW({kept})
-        GROUP BY 1"""
+        WHERE ROW({sent}) IS DISTINCT FROM ROW({kept})"""
 
 
 def add_marks(connection: Rows, marks: Iterable[tuple[str, str, str]]) -> None:
@@ -243,44 +245,4 @@ def add_marks(connection: Rows, marks: Iterable[tuple[str, str, str]]) -> None:
         "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) "
         "SELECT * FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[])",
         [list(organizations), list(event_types), list(buckets)],
-    )
-
-
-def add_ledger(connection: Rows, fates: dict[tuple[str, str], Fate]) -> None:
-    """Append the fate of what this transaction loaded, by (organisation, event type)."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO totalizer.load_ledger "
-            "(organization_id, event_type, loaded, duplicate, conflict, dead_lettered, dropped) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s)",
-            [(*key, *fate) for key, fate in fates.items()],
-        )
-
-
-def add_dead_letter(
-    connection: Rows,
-    target: Target,
-    organization_id: str,
-    line: bytes,
-    journal_id: str,
-    sqlstate: str,
-    reason: str,
-) -> None:
-    """Keep an acknowledged line that cannot be stored, with the reason."""
-    connection.execute(
-        sql.SQL(
-            "INSERT INTO totalizer.dead_letters "
-            "(organization_id, event_type, columns, keyed, line, sqlstate, reason, journal_id) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
-        ),
-        [
-            organization_id,
-            target.event_type,
-            list(target.columns),
-            target.keyed,
-            line,
-            sqlstate,
-            reason,
-            journal_id,
-        ],
     )

@@ -22,10 +22,17 @@ from totalizer.errors import Refusal, Refused
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
+from totalizer.web.fate_routes import FateServices, fate_routes
+from totalizer.web.gate import enter, tell_limits
 from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
+from totalizer.web.key_routes import key_routes
 from totalizer.web.page import page_routes
+from totalizer.web.quarantine import Quarantine
+from totalizer.web.receipts import Receipts
+from totalizer.web.session_updates import session_updates
+from totalizer.web.sessions import Sessions
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 #: HTTP status → refusal, for errors that the framework raises itself.
@@ -42,14 +49,26 @@ class Services(msgspec.Struct, frozen=True):
     ingest: Ingest
     redis: Redis | None
     aggregation: Folders
+    receipts: Receipts
+    quarantine: Quarantine
+    sessions: Sessions
 
 
 def create_api(services: Services) -> Litestar:
     """The application. Its parts are opened and closed by who made them."""
+    fates = FateServices(services.authenticator, services.pool, services.receipts, services.quarantine)
     return Litestar(
-        route_handlers=[*_routes(services), *ingest_routes(services.ingest, services.catalog), *page_routes()],
+        route_handlers=[
+            *_routes(services),
+            *fate_routes(fates),
+            *ingest_routes(services.ingest),
+            session_updates(services.ingest, services.sessions),
+            *key_routes(services.authenticator, services.pool),
+            *page_routes(),
+        ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
         openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
+        before_send=[tell_limits],
         logging_config=None,
         debug=False,
     )
@@ -74,7 +93,7 @@ def _routes(services: Services) -> list[Any]:
         cursor: Annotated[str | None, Parameter(description="next_cursor of the page before.")] = None,
     ) -> Response[bytes]:
         """Exact totals. Any other parameter filters by the dimension of its name, such as `status=success`."""
-        principal = await services.authenticator.authenticate(request.headers.get("authorization"), "query")
+        principal = await enter(services.authenticator, request, "query")
         parameters = {key: request.query_params.getall(key) for key in request.query_params}
         answer = await services.queries.aggregated(principal.organization_id, parameters)
         return Response(_encode(answer), media_type=MediaType.JSON)
@@ -82,7 +101,7 @@ def _routes(services: Services) -> list[Any]:
     @get("/api/catalog", summary="What can be asked about")
     async def catalog(request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Event types and rollups with their dimensions and measures."""
-        await services.authenticator.authenticate(request.headers.get("authorization"), "query")
+        await enter(services.authenticator, request, "query")
         return _described(services.catalog)
 
     @get("/health/live", summary="Is the process up?", sync_to_thread=False)

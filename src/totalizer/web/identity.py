@@ -1,8 +1,13 @@
-"""Who a request comes from: API keys, looked up once and remembered for a moment."""
+"""Who a request comes from: API keys and tokens, looked up once and remembered for a moment.
+
+What is remembered is found by the header's own text, in a dict: Python hashes it with a secret of the process, so that
+the time a look-up takes tells nothing of what other headers there are.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import asyncio
+from typing import Any, Final
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -10,9 +15,15 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from totalizer.clock import Clock, utc_datetime
 from totalizer.errors import Refusal, Refused
-from totalizer.store.keys import KEY_PREFIX, Principal, hash_key
+from totalizer.store.keys import hash_key
+from totalizer.telemetry import logger
+from totalizer.web.identity_header import Credential, read_header
+from totalizer.web.identity_token import Claims, TokenVerifier
+from totalizer.web.limits import Limiter
+from totalizer.web.permissions import actions_of_role, actions_of_scopes
+from totalizer.web.principal import Known, Principal
 
-#: Keys remembered; beyond it the oldest are forgotten.
+#: Credentials remembered; beyond it the oldest are forgotten. Wrong keys are apart: guessing pushes no right one out.
 KEYS_REMEMBERED_MAX = 10_000
 #: How long an unknown key is remembered as unknown, so that guessing does not reach the database.
 UNKNOWN_REMEMBERED_S = 5.0
@@ -20,13 +31,8 @@ UNKNOWN_REMEMBERED_S = 5.0
 LOOK_UP_TIMEOUT_S, AWAY_PAUSE_S = 1.0, 1.0
 #: While the database is away, a key checked this recently is still believed.
 BELIEVED_WITHOUT_DATABASE_S = 3600.0
-
-
-class Known(NamedTuple):
-    """What was found about a key, and when (monotonic seconds). No principal: the key is not valid."""
-
-    principal: Principal | None
-    checked_at: float
+#: A key's use is noted at most this often.
+NOTED_EVERY_S: Final = 60.0
 
 
 class Authenticator:
@@ -35,44 +41,68 @@ class Authenticator:
     Args:
         pool: connections as the app role.
         clock: for the age of what is remembered.
-        cache_s: how long a key is believed without asking again: the longest a revoked key lives on.
+        limiter: whose meters a principal gets.
+        tokens: checks tokens; None: none are taken.
+        cache_s: how long a credential is believed without asking again: the longest a revoked key lives on.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Any], clock: Clock, *, cache_s: float) -> None:
-        self._pool, self._clock, self._cache_s = pool, clock, cache_s
+    def __init__(
+        self,
+        pool: AsyncConnectionPool[Any],
+        clock: Clock,
+        limiter: Limiter,
+        tokens: TokenVerifier | None = None,
+        *,
+        cache_s: float,
+    ) -> None:
+        self._pool, self._clock, self._limiter, self._tokens = pool, clock, limiter, tokens
+        self._cache_s = cache_s
         self._known: dict[str, Known] = {}
+        self._unknown: dict[str, Known] = {}
         self._asking: set[str] = set()
+        self._noting: set[asyncio.Task[None]] = set()
         self._away_until = float("-inf")
 
-    def remembered(self, authorization: str | None, scope: str) -> Principal | None:
+    def remembered(self, authorization: str | None, action: str) -> Principal | None:
         """The principal, if it is remembered and may do this; None to ask `authenticate`. Never waits."""
         known = self._known.get(authorization or "")
         if known is None or known.principal is None:
             return None
         if self._age(known) > self._cache_s:
             return None
-        return known.principal if scope in known.principal.scopes and not self._expired(known.principal) else None
+        return known.principal if action in known.principal.actions and not self._expired(known.principal) else None
 
-    async def authenticate(self, authorization: str | None, scope: str) -> Principal:
+    async def authenticate(self, authorization: str | None, action: str) -> Principal:
         """The principal of a request with this `Authorization` header.
 
         Args:
-            authorization: `Bearer <API key>`.
-            scope: what the request wants to do.
+            authorization: `Bearer <API key>`, `Basic` with the key as user name, or `Bearer <token>`.
+            action: what the request wants to do, of permissions.ACTIONS.
 
         Raises:
-            Refused: 401 without a valid key, 403 if the key may not do this, 503 if it cannot be checked at present.
+            Refused: 401 without valid credentials, 403 if they do not allow this, 503 if they cannot be checked now.
         """
-        key = _bearer(authorization)
+        credential = read_header(authorization)
         assert authorization is not None
         known = self._known.get(authorization)
-        if known is None or self._age(known) > (self._cache_s if known.principal else UNKNOWN_REMEMBERED_S):
-            known = await self._check(authorization, key, known)
-        return self._allowed(known.principal, scope)
+        if known is None or self._age(known) > self._cache_s:
+            unknown = self._unknown.get(authorization)
+            if unknown is not None and self._age(unknown) <= UNKNOWN_REMEMBERED_S:
+                return self._allowed(None, action)
+            known = await self._check(authorization, credential, known)
+        return self._allowed(known.principal, action)
 
-    async def _check(self, authorization: str, key: str, before: Known | None) -> Known:
+    async def close(self) -> None:
+        """Let go of what is being noted."""
+        for task in self._noting:
+            task.cancel()
+        if self._noting:
+            await asyncio.wait(self._noting)
+
+    async def _check(self, authorization: str, credential: Credential, before: Known | None) -> Known:
         """Ask the database; while it is away, or another request is asking, believe what was known."""
-        believable = before is not None and before.principal and self._age(before) < BELIEVED_WITHOUT_DATABASE_S
+        claims = await self._verify(credential) if credential.is_token else None
+        believable = before is not None and self._age(before) < BELIEVED_WITHOUT_DATABASE_S
         away = self._clock.monotonic() < self._away_until
         if believable and (away or authorization in self._asking):
             assert before is not None
@@ -81,7 +111,7 @@ class Authenticator:
             raise _unavailable()
         self._asking.add(authorization)
         try:
-            return await self._look_up(authorization, key)
+            principal = await self._look_up(credential, claims)
         except (psycopg.OperationalError, PoolTimeout):
             self._away_until = self._clock.monotonic() + AWAY_PAUSE_S
             if believable:
@@ -90,52 +120,96 @@ class Authenticator:
             raise _unavailable() from None
         finally:
             self._asking.discard(authorization)
+        return self._remember(authorization, Known(principal, self._clock.monotonic()))
+
+    async def _verify(self, credential: Credential) -> Claims:
+        if self._tokens is None:
+            raise Refused(Refusal.UNAUTHENTICATED, "tokens are not taken here; send an API key")
+        return await self._tokens.verify(credential.text)
 
     def _age(self, known: Known) -> float:
         return self._clock.monotonic() - known.checked_at
 
-    async def _look_up(self, authorization: str, key: str) -> Known:
+    async def _look_up(self, credential: Credential, claims: Claims | None) -> Principal | None:
+        if claims is not None:
+            return await self._principal_of_token(claims)
+        return await self._principal_of_key(credential.text)
+
+    async def _principal_of_key(self, key: str) -> Principal | None:
+        row = await self._one(
+            "SELECT key_id::text, organization_id::text, scopes, expires_at, last_used_at, limits "
+            "FROM totalizer.authenticate_key(%s)",
+            hash_key(key),
+        )
+        if row is None:
+            return None
+        key_id, organization_id, scopes, expires_at, last_used_at, limits = row
+        now = utc_datetime(self._clock.now_ns())
+        if last_used_at is None or (now - last_used_at).total_seconds() > NOTED_EVERY_S:
+            self._note_used(key_id)
+        return Principal(
+            organization_id, actions_of_scopes(scopes), self._limiter.meters(organization_id, limits), "this API key",
+            key_id=key_id, scopes=tuple(scopes),
+            expires_ns=None if expires_at is None else int(expires_at.timestamp() * 1e9),
+        )  # fmt: skip
+
+    async def _principal_of_token(self, claims: Claims) -> Principal:
+        row = await self._one("SELECT limits FROM totalizer.find_organization(%s)", claims.organization_id)
+        if row is None:
+            raise Refused(Refusal.FORBIDDEN, f"the token's organisation {claims.organization_id} does not exist")
+        return Principal(
+            claims.organization_id, actions_of_role(claims.role),
+            self._limiter.meters(claims.organization_id, row[0]), f"the role {claims.role}",
+            user_id=claims.user_id, role=claims.role, expires_ns=claims.expires_ns,
+        )  # fmt: skip
+
+    async def _one(self, query: str, parameter: object) -> tuple[Any, ...] | None:
         async with (
             self._pool.connection(timeout=LOOK_UP_TIMEOUT_S) as connection,
             connection.cursor(row_factory=tuple_row) as cursor,
         ):
-            await cursor.execute(
-                "SELECT key_id::text, organization_id::text, scopes, expires_at FROM totalizer.authenticate_key(%s)",
-                [hash_key(key)],
-            )
-            row = await cursor.fetchone()
-        principal = None if row is None else Principal(row[0], row[1], frozenset(row[2]), row[3])
-        return self._remember(authorization, Known(principal, self._clock.monotonic()))
+            await cursor.execute(query.encode(), [parameter])
+            row: tuple[Any, ...] | None = await cursor.fetchone()
+            return row
+
+    def _note_used(self, key_id: str) -> None:
+        """Beside the request, which does not wait for it."""
+        task = asyncio.get_running_loop().create_task(self._write_used(key_id))
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
+
+    async def _write_used(self, key_id: str) -> None:
+        try:
+            async with self._pool.connection(timeout=LOOK_UP_TIMEOUT_S) as connection, connection.transaction():
+                # The pool's transactions only read, unless they say otherwise first.
+                await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")
+                await connection.execute("SELECT totalizer.note_key_used(%s)", [key_id])
+        except (psycopg.Error, PoolTimeout) as error:
+            logger().warning("the use of a key is not noted", key=key_id, reason=str(error).strip())
 
     def _remember(self, authorization: str, known: Known) -> Known:
         self._known.pop(authorization, None)
-        while len(self._known) >= KEYS_REMEMBERED_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[authorization] = known
+        self._unknown.pop(authorization, None)
+        store = self._unknown if known.principal is None else self._known
+        while len(store) >= KEYS_REMEMBERED_MAX:
+            del store[next(iter(store))]
+        store[authorization] = known
         return known
 
     def _expired(self, principal: Principal) -> bool:
-        return principal.expires_at is not None and principal.expires_at <= utc_datetime(self._clock.now_ns())
+        return principal.expires_ns is not None and principal.expires_ns <= self._clock.now_ns()
 
-    def _allowed(self, principal: Principal | None, scope: str) -> Principal:
+    def _allowed(self, principal: Principal | None, action: str) -> Principal:
         if principal is None or self._expired(principal):
-            raise Refused(Refusal.UNAUTHENTICATED, "this API key is unknown, revoked or expired")
-        if scope not in principal.scopes:
-            may = ", ".join(sorted(principal.scopes))
-            raise Refused(Refusal.FORBIDDEN, f"this API key may not {scope}; it may {may}")
+            token = principal is not None and principal.role is not None
+            ended = "this token has expired" if token else "this API key is unknown, revoked or expired"
+            raise Refused(Refusal.UNAUTHENTICATED, ended)
+        if action not in principal.actions:
+            may = ", ".join(sorted(principal.actions)) or "do nothing here"
+            raise Refused(Refusal.FORBIDDEN, f"{principal.title} may not {action}; it may {may}")
         return principal
 
 
 def _unavailable() -> Refused:
-    detail = "the API key cannot be checked at present; try again"
+    detail = "the credentials cannot be checked at present; try again"
     return Refused(Refusal.DATABASE_UNAVAILABLE, detail, retry_after_s=5)
-
-
-def _bearer(authorization: str | None) -> str:
-    scheme, _, key = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not key.startswith(KEY_PREFIX):
-        raise Refused(
-            Refusal.UNAUTHENTICATED,
-            f"send an API key: `Authorization: Bearer {KEY_PREFIX}…` (`totalizer keys create`)",
-        )
-    return key

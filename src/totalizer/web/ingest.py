@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
-import msgspec
-
-from totalizer.collect import Admission, Collector
-from totalizer.errors import JournalError, JournalFailed, JournalFull, Refusal, Refused
+from totalizer.collect import Collector
+from totalizer.errors import JournalFailed, Refused
 from totalizer.journal import Journal
 from totalizer.web import problem
 from totalizer.web.asgi_bridge import read_body
-from totalizer.web.encoding import check_encoding, gunzip
+from totalizer.web.durable import append, refusal_of
+from totalizer.web.encoding import check_encoding, unpack
+from totalizer.web.idempotency import Repeats, identity_of
 from totalizer.web.identity import Authenticator
-
-PREFIX = "/api/metrics/"
-BATCH = PREFIX + "batch"
-#: Told to senders while the journal cannot take more.
-RETRY_AFTER_S = 5
-
-_JSON_HEADERS = [("content-type", "application/json")]
-_JSON_TYPES = ("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8")
-
-
-class JournalWaiters:
-    """Wakes the requests of a journal group, on the event loop they wait on."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake on this loop from now on."""
-        self._loop = loop
-
-    def on_commit(self, tokens: list[object], error: JournalError | None) -> None:
-        """Called by the journal's thread once a group, with the futures of its requests."""
-        assert self._loop is not None, "a request waits before the event loop is known"
-        self._loop.call_soon_threadsafe(_resolve, tokens, error)
-
-
-def _resolve(futures: list[Any], error: JournalError | None) -> None:
-    for future in futures:
-        if future.done():  # the client has gone away
-            continue
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+from totalizer.web.intake import JSON_HEADERS, Request, Route, choose
+from totalizer.web.meter import Meter
+from totalizer.web.principal import Principal
+from totalizer.web.receipts import Receipts
+from totalizer.web.route_table import ByMediaType, route_table
 
 
 class Ingest:
@@ -58,96 +29,143 @@ class Ingest:
         authenticator: who is it?
         collector: is it right?
         journal: is it durable?
-        body_bytes_max: longest body.
+        body_bytes_max: longest body that is read as a whole.
+        receipts: what will have become of it?
+        repeats: was it sent before?
+        more: further routes, path → media type → route.
     """
 
     def __init__(
-        self, authenticator: Authenticator, collector: Collector, journal: Journal, *, body_bytes_max: int
-    ) -> None:
-        self._authenticator, self._collector, self._journal = authenticator, collector, journal
-        self._body_bytes_max = body_bytes_max
-        #: Path → route of single events; None for the batch.
-        self.routes: dict[str, str | None] = {PREFIX + route: route for route in collector.routes()}
-        self.routes[BATCH] = None
+        self, authenticator: Authenticator, collector: Collector, journal: Journal, *, body_bytes_max: int,
+        receipts: Receipts, repeats: Repeats, more: dict[str, ByMediaType] | None = None,
+    ) -> None:  # fmt: skip
+        self._authenticator, self._journal = authenticator, journal
+        self._body_bytes_max, self._receipts, self._repeats = body_bytes_max, receipts, repeats
+        #: Path → media type → route.
+        self.routes = route_table(collector, line_bytes_max=body_bytes_max) | (more or {})
+        self._append = partial(append, journal)
 
     async def __call__(self, scope: Any, proto: Any) -> None:
-        """Answer one POST to one of `routes`: 202 only when its events are on disk."""
+        """Answer one POST to one of `routes`: 2xx only when its events are on disk."""
+        meter = None
         try:
             headers = scope.headers
             authorization = headers.get("authorization")
             principal = self._authenticator.remembered(authorization, "ingest")
             if principal is None:
                 principal = await self._authenticator.authenticate(authorization, "ingest")
-            _check_content_type(headers.get("content-type"))
-            packed = check_encoding(headers.get("content-encoding"))
+            content_type = headers.get("content-type")
+            routes = self.routes[scope.path]
+            route = routes.get(content_type)
+            if route is None:
+                route = choose(routes, content_type)
+            meters = principal.meters
+            meter = meters.batches if route.many else meters.requests
+            meter.left -= 1
+            if meter.left < 0:
+                await meter.more(1)
+            if route.streams:
+                answer, status = await route.stream(principal, scope, _metered(proto, meters.bytes), self._append)
+                proto.response_bytes(status, route.headers + meter.headers, answer)
+                return
+            encoding = check_encoding(headers.get("content-encoding"))
             body = await read_body(scope, proto, self._body_bytes_max)
-            if packed:
-                body = gunzip(body, self._body_bytes_max)
-            answer, durable = self._admit(principal.organization_id, scope.path, body)
-            await durable
+            meters.bytes.left -= len(body)
+            if meters.bytes.left < 0:
+                await meters.bytes.more(len(body))
+            if encoding is not None:
+                body = unpack(encoding, body, self._body_bytes_max)
+            key = headers.get("idempotency-key")
+            if key is None:
+                payload, answer, status = route.admit(principal, scope, body)
+                sequence = await append(self._journal, payload)
+                if route.receipts:
+                    answer = self._receipts.add(answer, principal.organization_id, sequence)
+            else:
+                status, answer = await self._once(principal, route, scope.path, scope, body, key)
         except (Refused, JournalFailed) as error:
-            proto.response_bytes(*problem.response(_refusal(error)))
+            proto.response_bytes(*problem.response(refusal_of(error), () if meter is None else meter.headers))
         else:
-            proto.response_bytes(202, _JSON_HEADERS, answer)
+            told = meter.json_headers if route.headers is JSON_HEADERS else route.headers + meter.headers
+            proto.response_bytes(status, told, answer)
 
-    async def take(self, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-        """The same for a request that another server has read.
+    async def take(self, path: str, request: Request, body: bytes) -> tuple[int, Route, bytes]:
+        """The same for a request that another server has read: status, route and body of the answer.
 
         Args:
             path: one of `routes`.
-            headers: by their names in lower case.
+            request: without its body.
             body: as it was sent, at most as long as that server lets bodies be.
 
         Raises:
             Refused: it is not accepted.
         """
-        principal = await self._authenticator.authenticate(headers.get("authorization"), "ingest")
-        _check_content_type(headers.get("content-type"))
-        if check_encoding(headers.get("content-encoding")):
-            body = gunzip(body, self._body_bytes_max)
-        answer, durable = self._admit(principal.organization_id, path, body)
+        principal = await self.enter(request)
+        route = choose(self.routes[path], request.headers.get("content-type"))
+        status, answer = await self.give(principal, route, path, request, body)
+        return status, route, answer
+
+    async def enter(self, request: Request) -> Principal:
+        """Who sends.
+
+        Raises:
+            Refused: nobody who may.
+        """
+        return await self._authenticator.authenticate(request.headers.get("authorization"), "ingest")
+
+    async def give(
+        self, principal: Principal, route: Route, path: str, request: Request, body: bytes
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer of a route to a request; the arguments are those of `take`.
+
+        Raises:
+            Refused: it is not accepted.
+        """
+        headers = request.headers
+        await principal.meters.spend_request(len(body), many=route.many)
+        if route.streams:
+            answer, status = await route.stream(principal, request, _whole(body), self._append)
+            return status, answer
+        encoding = check_encoding(headers.get("content-encoding"))
+        if encoding is not None:
+            body = unpack(encoding, body, self._body_bytes_max)
+        key = headers.get("idempotency-key")
         try:
-            await durable
+            if key is None:
+                return await self._admit(principal, route, request, body, None)
+            return await self._once(principal, route, path, request, body, key)
         except JournalFailed as error:
-            raise _refusal(error) from None
-        return answer
+            raise refusal_of(error) from None
 
-    def _admit(self, organization_id: str, path: str, body: bytes) -> tuple[bytes, asyncio.Future[None]]:
-        """The answer to a request, and the future that is done when it may be given."""
-        route = self.routes[path]
-        if route is None:
-            batch = self._collector.admit_batch(organization_id, body)
-            payload, answer = batch.payload, _batch_answer(batch)
-        else:
-            payload, event_id = self._collector.admit_one(organization_id, route, body)
-            answer = f'{{"accepted":1,"rejected":0,"id":"{event_id}"}}'.encode()
-        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        try:
-            self._journal.append(payload, durable)
-        except JournalFull as error:
-            raise Refused(Refusal.JOURNAL_FULL, str(error), retry_after_s=RETRY_AFTER_S) from None
-        return answer, durable
-
-
-def _refusal(error: Refused | JournalFailed) -> Refused:
-    if isinstance(error, Refused):
-        return error
-    detail = f"nothing was accepted, since it could not be made durable: {error}"
-    return Refused(Refusal.JOURNAL_FAILED, detail, retry_after_s=RETRY_AFTER_S)
-
-
-def _check_content_type(content_type: str | None) -> None:
-    if content_type in _JSON_TYPES:
-        return
-    if (content_type or "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(
-            Refusal.UNSUPPORTED_MEDIA_TYPE,
-            f"content type {content_type!r} is not taken; send application/json",
+    async def _once(
+        self, principal: Principal, route: Route, path: str, request: Request, body: bytes, key: str
+    ) -> tuple[int, bytes]:
+        """Status and body of the answer to a request that can be told from others."""
+        identity = identity_of(principal.organization_id, f"{path}?{request.query_string}", key, body)
+        return await self._repeats.once(
+            identity, partial(self._admit, principal, route, request, body, identity.request)
         )
 
+    async def _admit(
+        self, principal: Principal, route: Route, request: Request, body: bytes, identity: bytes | None
+    ) -> tuple[int, bytes]:
+        if identity is None:
+            payload, answer, status = route.admit(principal, request, body)
+        else:
+            payload, answer, status = route.admit_known(principal, request, body, identity)
+        sequence = await append(self._journal, payload)
+        if route.receipts:
+            answer = self._receipts.add(answer, principal.organization_id, sequence)
+        return status, answer
 
-def _batch_answer(admission: Admission) -> bytes:
-    if not admission.items:
-        return f'{{"accepted":{admission.accepted},"rejected":0,"items":[]}}'.encode()
-    items = admission.items
-    return msgspec.json.encode({"accepted": admission.accepted, "rejected": len(items), "items": items})
+
+async def _metered(proto: Any, meter: Meter) -> AsyncIterator[bytes]:
+    """The chunks of a body, each counted before it is given out."""
+    async for chunk in proto:
+        await meter.spend(len(chunk))
+        yield chunk
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    """A body that was read already, as one chunk."""
+    yield body

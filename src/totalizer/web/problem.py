@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -24,11 +25,19 @@ def document(refused: Refused) -> dict[str, Any]:
     }
 
 
-def response(refused: Refused) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers and body of the answer to a refused request."""
+def response(
+    refused: Refused, headers_more: Iterable[tuple[str, str]] = ()
+) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Status, headers and body of the answer to a refused request.
+
+    Args:
+        refused: why.
+        headers_more: further header fields, unless the refusal has some itself.
+    """
     headers = [("content-type", MEDIA_TYPE)]
     if refused.retry_after_s is not None:
         headers.append(("retry-after", str(refused.retry_after_s)))
     if refused.refusal is Refusal.UNAUTHENTICATED:
         headers.append(("www-authenticate", "Bearer"))
+    headers.extend(refused.headers or headers_more)
     return refused.status, headers, msgspec.json.encode(document(refused))

@@ -41,8 +41,9 @@ def test_one_good_event(admit_one: AdmitOne) -> None:
 
 
 def test_every_event_type_has_its_route(collector: Collector) -> None:
-    assert set(collector.routes()) == {
-        "agents", "commands", "commits", "entries", "everything", "productivity", "requests", "sessions",
+    assert {event_type.route for event_type in collector.event_types} == {
+        "agents", "commands", "commits", "entries", "events", "everything", "productivity", "requests",
+        "sessions", "tracks",
     }  # fmt: skip
 
 

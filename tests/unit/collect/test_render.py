@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -89,7 +90,7 @@ def test_an_event_that_cannot_be_rendered_names_its_field(
     body = msgspec.json.encode([good, {**good, key: value}, good])
     events = msgspec.json.decode(body, type=list[event_struct(kind)])  # type: ignore[misc]
     rejected: list[tuple[int, str]] = []
-    stamps = Stamps(ORGANIZATION_ID, RECEIVED_AT, RECEIVED_AT, RECEIVED_AT, new_event_ids(1))
+    stamps = Stamps(ORGANIZATION_ID, RECEIVED_AT, RECEIVED_AT, RECEIVED_AT, partial(next, new_event_ids(1)))
     render = renderer(kind, escaping=True)
     keyed, unkeyed = render(events, stamps, lambda index, field, reason: rejected.append((index, f"{field}: {reason}")))
     assert (len(keyed), len(unkeyed)) == (0, 2)
@@ -119,9 +120,7 @@ def test_both_ways_of_rendering_agree_where_nothing_is_to_escape(
     kind = everything.event_types["everything"]
     decoded = msgspec.json.decode(msgspec.json.encode(events), type=list[event_struct(kind)])  # type: ignore[misc]
     results = [
-        render(
-            decoded, Stamps(ORGANIZATION_ID, RECEIVED_AT, RECEIVED_AT, RECEIVED_AT, iter(map(str, range(9)))), refuse
-        )
+        render(decoded, Stamps(ORGANIZATION_ID, RECEIVED_AT, RECEIVED_AT, RECEIVED_AT, str), refuse)
         for render in renderers
     ]
     assert results[0] == results[1]

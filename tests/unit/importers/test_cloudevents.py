@@ -37,6 +37,15 @@ def test_the_type_is_the_full_name_or_its_last_part(name: Any) -> None:
     assert read(EVENT | {"type": name}) == ("commits", {"repository": "r", "id": "1", "source": "/s"})
 
 
+def test_an_event_of_an_undeclared_type_is_kept_as_it_is() -> None:
+    event = EVENT | {"type": "com.example.unheard", "subject": "s", "tenant": "t", "data": [1, 0.10]}
+
+    assert read(event) == ("events", {
+        "type": "com.example.unheard", "id": "1", "source": "/s", "subject": "s", "data": {"value": [1, 0.10]},
+        "extensions": {"tenant": "t"},
+    })  # fmt: skip
+
+
 def test_a_given_type_overrides() -> None:
     assert read(EVENT | {"type": "whatever"}, "http_requests")[0] == "http_requests"
 
@@ -71,7 +80,6 @@ def test_data_in_base64_is_unpacked() -> None:
         ({"specversion": "0.3"}, "specversion is '0.3'"),
         ({"id": ""}, "'id' is missing"),
         ({"source": None}, "'source' is missing"),
-        ({"type": "com.example.unheard"}, "no event type for 'com.example.unheard'"),
         ({"data": "text"}, "data is not a JSON object"),
         ({"data": None, "data_base64": "%%"}, "not base64"),
     ],

@@ -29,7 +29,7 @@ def never(connection: Any) -> dict[str, Any]:
 
 
 def test_every_job_has_its_own_name_a_schedule_and_a_limit() -> None:
-    table = jobs(timedelta(seconds=0.5))
+    table = jobs(timedelta(seconds=0.5), 30)
     assert len({job.name for job in table}) == len(table)
     assert all(job.every > timedelta(0) and job.limit > timedelta(0) and job.run.__doc__ for job in table)
     assert {job.name: job.every for job in table}["refresh_rollups"] == timedelta(seconds=0.5)

@@ -10,8 +10,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from totalizer.errors import StoreUnavailable
 from totalizer.store.connect import connect, is_gone, is_rows_fault
+from totalizer.store.fates import Fate
 from totalizer.store.keys import hash_key
-from totalizer.store.loading import Fate, partition_name
+from totalizer.store.loading import partition_name
 from totalizer.store.password import password_for
 from totalizer.store.roles import Role, role_dsn
 

@@ -1,32 +1,54 @@
-"""Compressed bodies: unpacked to what a body may have and no further, and never a crash."""
+"""Compressed bodies: unpacked to what a body may have and no further, whole or piece by piece, and never a crash."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import tracemalloc
 import zlib
+from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from totalizer.errors import Refusal, Refused
-from totalizer.web.encoding import MEMBERS_MAX, check_encoding, gunzip
+from totalizer.web.encoding import MEMBERS_MAX, PIECE_BYTES, StreamDecoder, check_encoding, unpack, zstd
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
+both = pytest.mark.parametrize("encoding", PACKERS)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZip", " x-gzip "])
-def test_gzip_is_unpacked(encoding: str) -> None:
-    assert check_encoding(encoding) is True
+def streamed(encoding: str | None, body: bytes, size: int) -> bytes:
+    """What comes of a body that arrives in chunks of `size` bytes."""
+    decoder = StreamDecoder(encoding)
+    parts = []
+    for start in range(0, len(body), size):
+        for piece in decoder.pieces(body[start : start + size]):
+            assert len(piece) <= max(PIECE_BYTES, size)
+            parts.append(piece)
+    decoder.end()
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("gzip", "gzip"), ("GZip", "gzip"), (" x-gzip ", "gzip"), ("zstd", "zstd"), ("ZSTD", "zstd")]
+)
+def test_what_is_unpacked(encoding: str, name: str) -> None:
+    assert check_encoding(encoding) == name
 
 
 @pytest.mark.parametrize("encoding", [None, "", "identity", "Identity"])
 def test_plain_bodies_are_not(encoding: str | None) -> None:
-    assert check_encoding(encoding) is False
+    assert check_encoding(encoding) is None
+    assert streamed(None, b"abc", 2) == b"abc"
 
 
-@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "gzip;q=1", "x" * 5000])
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "gzip;q=1", "x" * 5000])
 def test_other_encodings_are_refused_by_name(encoding: str) -> None:
-    with pytest.raises(Refused, match="send gzip") as caught:
+    with pytest.raises(Refused, match="send gzip or zstd") as caught:
         check_encoding(encoding)
     assert caught.value.refusal is Refusal.UNSUPPORTED_MEDIA_TYPE
     assert caught.value.status == 415
@@ -34,62 +56,98 @@ def test_other_encodings_are_refused_by_name(encoding: str) -> None:
     assert len(caught.value.detail) < 300
 
 
-@given(st.binary(max_size=500), st.integers(0, 9))
-def test_what_was_packed_comes_out(data: bytes, level: int) -> None:
-    assert gunzip(gzip.compress(data, level), 500) == data
+@both
+@given(data=st.binary(max_size=500), level=st.integers(1, 9), size=st.integers(1, 60), twice=st.booleans())
+def test_what_was_packed_comes_out(encoding: str, data: bytes, level: int, size: int, twice: bool) -> None:
+    pack: Any = PACKERS[encoding]
+    packed = pack(data, level) + (pack(data) if twice else b"")
+    expected = data * 2 if twice else data
+    assert unpack(encoding, packed, 1000) == expected
+    assert streamed(encoding, packed, size) == expected
 
 
-def test_several_members_are_one_body() -> None:
-    assert gunzip(gzip.compress(b"abc") + gzip.compress(b"") + gzip.compress(b"def"), 6) == b"abcdef"
+@both
+def test_several_members_are_one_body(encoding: str) -> None:
+    pack = PACKERS[encoding]
+    assert unpack(encoding, pack(b"abc") + pack(b"") + pack(b"def"), 6) == b"abcdef"
 
 
+@both
 @pytest.mark.parametrize("size", [101, 5000, 1_000_000])
-def test_a_body_that_unpacks_to_too_much_is_too_large(size: int) -> None:
+def test_a_body_that_unpacks_to_too_much_is_too_large(encoding: str, size: int) -> None:
     with pytest.raises(Refused, match="unpacks to more than 100 bytes") as caught:
-        gunzip(gzip.compress(b"x" * size), 100)
+        unpack(encoding, PACKERS[encoding](b"x" * size), 100)
     assert caught.value.refusal is Refusal.BODY_TOO_LARGE
 
 
-def test_the_members_are_counted_together() -> None:
+@both
+def test_the_members_are_counted_together(encoding: str) -> None:
+    pack = PACKERS[encoding]
     with pytest.raises(Refused, match="unpacks to more than 100 bytes"):
-        gunzip(gzip.compress(b"x" * 60) + gzip.compress(b"x" * 41), 100)
-    assert len(gunzip(gzip.compress(b"x" * 60) + gzip.compress(b"x" * 40), 100)) == 100
+        unpack(encoding, pack(b"x" * 60) + pack(b"x" * 41), 100)
+    assert len(unpack(encoding, pack(b"x" * 60) + pack(b"x" * 40), 100)) == 100
 
 
-def test_a_bomb_takes_no_more_memory_than_a_body() -> None:
-    packer = zlib.compressobj(9, wbits=31)
-    bomb = b"".join(packer.compress(b"\0" * (1 << 20)) for _ in range(500)) + packer.flush()
-    assert len(bomb) < 1 << 20
+def bomb(encoding: str) -> bytes:
+    """500 MiB in less than one."""
+    packer: Any = zlib.compressobj(9, wbits=31) if encoding == "gzip" else zstd.ZstdCompressor()
+    packed = b"".join(packer.compress(b"\0" * (1 << 20)) for _ in range(500)) + packer.flush()
+    assert len(packed) < 1 << 20
+    return packed
+
+
+@both
+def test_a_bomb_takes_no_more_memory_than_a_body(encoding: str) -> None:
+    packed = bomb(encoding)
     tracemalloc.start()
     try:
-        with pytest.raises(Refused, match="unpacks to more"):
-            gunzip(bomb, 1 << 20)
+        with pytest.raises(Refused, match="unpacks to more than 1048576 bytes"):
+            unpack(encoding, packed, 1 << 20)
+        with pytest.raises(Refused, match="more than 300 times its size"):
+            deque(StreamDecoder(encoding).pieces(packed), maxlen=0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 4 << 20
 
 
-def test_a_row_of_empty_members_is_no_way_to_keep_us_busy() -> None:
-    with pytest.raises(Refused, match=f"more than {MEMBERS_MAX} members"):
-        gunzip(gzip.compress(b"") * 100_000, 100)
+def test_a_window_beyond_what_http_allows_is_refused() -> None:
+    options = {zstd.CompressionParameter.window_log: 27}
+    packer = zstd.ZstdCompressor(options=options)
+    packed = packer.compress(b"x" * 10) + packer.flush(zstd.ZstdCompressor.FLUSH_BLOCK) + packer.flush()
+    with pytest.raises(Refused, match="not valid zstd"):
+        unpack("zstd", packed, 1000)
 
 
-def damaged() -> list[bytes]:
-    whole = gzip.compress(b'{"time_entries": []}')
-    flipped = bytearray(whole)
+@both
+def test_a_row_of_empty_members_is_no_way_to_keep_us_busy(encoding: str) -> None:
+    with pytest.raises(Refused, match=f"more than {MEMBERS_MAX}"):
+        unpack(encoding, PACKERS[encoding](b"") * 100_000, 100)
+
+
+def damaged() -> list[tuple[str, bytes]]:
+    cases = []
+    for encoding, pack in PACKERS.items():
+        whole = pack(b'{"time_entries": []}')
+        cases += [(encoding, body) for body in (b"", b"{}", whole[:1], whole[:-1], whole[:12], whole + b"rest",
+                                                whole + whole[:-1])]  # fmt: skip
+    flipped = bytearray(gzip.compress(b'{"time_entries": []}'))
     flipped[-6] ^= 1
-    return [b"", b"{}", whole[:1], whole[:-1], whole[:12], bytes(flipped), whole + b"rest", whole + whole[:-1]]
+    return [*cases, ("gzip", bytes(flipped))]
 
 
-@pytest.mark.parametrize("body", damaged())
-def test_damage_is_told(body: bytes) -> None:
-    with pytest.raises(Refused, match="not valid gzip") as caught:
-        gunzip(body, 1000)
-    assert caught.value.refusal is Refusal.BAD_JSON
+@pytest.mark.parametrize(("encoding", "body"), damaged())
+def test_damage_is_told(encoding: str, body: bytes) -> None:
+    for unpacked in (lambda: unpack(encoding, body, 1000), lambda: streamed(encoding, body, 3)):
+        with pytest.raises(Refused, match=f"not valid {encoding}") as caught:
+            unpacked()
+        assert caught.value.refusal is Refusal.BAD_JSON
 
 
 @given(st.binary(max_size=200))
 def test_nonsense_is_refused_and_nothing_else(body: bytes) -> None:
-    with pytest.raises(Refused):
-        gunzip(b"\x1f\x8b\x08" + body + b"!", 1000)
+    for encoding, start in (("gzip", b"\x1f\x8b\x08"), ("zstd", b"\x28\xb5\x2f\xfd")):
+        for unpacked in (lambda: unpack(encoding, start + body + b"!", 1000),  # noqa: B023
+                         lambda: streamed(encoding, start + body + b"!", 7)):  # noqa: B023  # fmt: skip
+            with contextlib.suppress(Refused):
+                unpacked()

@@ -11,9 +11,10 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 
 from totalizer.errors import Refusal, Refused
-from totalizer.store.keys import Principal
 from totalizer.web import identity
-from totalizer.web.identity import BELIEVED_WITHOUT_DATABASE_S, Authenticator, Known
+from totalizer.web.identity import BELIEVED_WITHOUT_DATABASE_S, Authenticator
+from totalizer.web.limits import Limiter, Limits
+from totalizer.web.principal import Known, Principal
 
 HEADER = "Bearer tz_key"
 CACHE_S = 2.0
@@ -49,8 +50,13 @@ class AwayPool(AsyncConnectionPool[Any]):
         return super().connection(timeout)
 
 
-def principal(scopes: tuple[str, ...] = ("ingest", "query"), expires_at: datetime | None = None) -> Principal:
-    return Principal("key", "organisation", frozenset(scopes), expires_at)
+LIMITER = Limiter(Limits(), window_ms=60_000, leases=None, processes=1, clock=HandClock())
+METERS = LIMITER.meters("organisation", None)
+
+
+def principal(actions: tuple[str, ...] = ("ingest", "query"), expires_at: datetime | None = None) -> Principal:
+    ns = None if expires_at is None else int(expires_at.timestamp() * 1e9)
+    return Principal("organisation", frozenset(actions), METERS, "this API key", key_id="key", expires_ns=ns)
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def pool() -> AwayPool:
 
 @pytest.fixture
 def authenticator(pool: AwayPool, clock: HandClock) -> Authenticator:
-    return Authenticator(pool, clock, cache_s=CACHE_S)
+    return Authenticator(pool, clock, LIMITER, cache_s=CACHE_S)
 
 
 def learn(authenticator: Authenticator, found: Principal | None, clock: HandClock, header: str = HEADER) -> None:
@@ -81,7 +87,23 @@ def refusal_of(authenticator: Authenticator, header: str | None, scope: str = "i
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "Bearer", "Bearer ", "tz_key", "Basic tz_key", "Bearer other", "Bearer  tz_key", "bearertz_key"],
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "tz_key",
+        "Basic tz_key",
+        "Bearer other",
+        "Bearer  tz_key",
+        "bearertz_key",
+        "Bearer a.b.c" + "c" * 4096,
+        "Bearer tz_" + "k" * 126,
+        "Basic Og==",
+        "Basic ///",
+        "Basic eDp0el9rZXk=",
+        "Digest tz_key",
+    ],
 )
 def test_without_a_key_nobody_is_asked(authenticator: Authenticator, pool: AwayPool, header: str | None) -> None:
     refused = refusal_of(authenticator, header)

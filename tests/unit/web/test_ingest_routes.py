@@ -19,21 +19,29 @@ from totalizer.collect import Collector
 from totalizer.errors import Refused
 from totalizer.event import decode_batch
 from totalizer.journal import BEGINNING, JournalReader, claim
-from totalizer.store.keys import Principal
 from totalizer.web.api import _refused
-from totalizer.web.ingest import Ingest, JournalWaiters
+from totalizer.web.durable import JournalWaiters
+from totalizer.web.idempotency import Repeats
+from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
+from totalizer.web.limits import Limiter, Limits
+from totalizer.web.principal import Principal
+from totalizer.web.receipts import Receipts
 
 ORGANIZATION = "00000000-0000-4000-8000-000000000001"
 ENTRY = {"id": "e0", "userId": "u", "action": "a", "timestamp": 1_757_066_400_000}
 BODY = json.dumps({"time_entries": [ENTRY]}).encode()
 
 
+LIMITER = Limiter(Limits(), window_ms=60_000, leases=None, processes=1, clock=SYSTEM_CLOCK)
+METERS = LIMITER.meters(ORGANIZATION, None)
+
+
 class Everybody:
     """Takes whoever comes for one organisation; who may come is tested elsewhere."""
 
     async def authenticate(self, authorization: str | None, scope: str) -> Principal:
-        return Principal("1", ORGANIZATION, frozenset((scope,)), None)
+        return Principal(ORGANIZATION, frozenset((scope,)), METERS, "this API key")
 
 
 class Served:
@@ -44,13 +52,16 @@ class Served:
         self.journal = claim(folder, "api", segment_bytes=1 << 20, quota_bytes=1 << 24, on_commit=waiters.on_commit)
         collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=100)
         everybody: Any = Everybody()
-        ingest = Ingest(everybody, collector, self.journal, body_bytes_max=10_000)
+        ingest = Ingest(
+            everybody, collector, self.journal, body_bytes_max=10_000,
+            receipts=Receipts(b"key", self.journal.id, SYSTEM_CLOCK, days=30), repeats=Repeats(SYSTEM_CLOCK),
+        )  # fmt: skip
 
         async def attach() -> None:
-            waiters.attach(asyncio.get_running_loop())
+            waiters.attach(asyncio.get_running_loop(), self.journal)
 
         self.app = Litestar(
-            ingest_routes(ingest, catalog), exception_handlers={Refused: _refused}, on_startup=[attach],
+            ingest_routes(ingest), exception_handlers={Refused: _refused}, on_startup=[attach],
             openapi_config=None, logging_config=None,
         )  # fmt: skip
 

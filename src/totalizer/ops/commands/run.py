@@ -9,7 +9,7 @@ from totalizer.ops.lazy import server_part
 
 def serve(home: HomeOption = None) -> None:
     """Run the API and the dashboard until SIGTERM."""
-    _run("totalizer.app", "run_api", "api", home)
+    _run("totalizer.serve", "run_api", "api", home)
 
 
 def load(home: HomeOption = None) -> None:

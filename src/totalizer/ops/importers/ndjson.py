@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from totalizer.ops.importers.json_object import members, text
+from totalizer.collect.members import members, text
 from totalizer.ops.importers.reading import Input, Lines, LineSplitter, source_name, split
 from totalizer.ops.importers.source import Broken, Event, Line, Progress, derived_id
 

@@ -1,0 +1,166 @@
+"""The API process: its parts put together from the settings, and served."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from typing import TYPE_CHECKING, Any
+
+from totalizer.app import aggregation_of, catalog_for, dsn_of, limits_of, secret_of, spool_of
+from totalizer.clock import SYSTEM_CLOCK
+from totalizer.settings import Settings, hand_down, load_settings
+from totalizer.store.roles import Role
+from totalizer.telemetry import configure_logging, logger
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from totalizer.web.front import Front
+    from totalizer.web.identity_token import TokenVerifier
+    from totalizer.web.limits import Limiter
+
+#: Seconds a request may take to finish when the API is asked to stop.
+STOP_TIMEOUT_S = 10
+#: New objects between two looks of the garbage collector. Requests leave no cycles, so it seldom finds anything.
+GC_THRESHOLD = 20_000
+#: How soon the journal's thread gets its turn from a busy event loop. At Python's 5 ms it waits longer for the
+#: interpreter than for the disk.
+SWITCH_INTERVAL_S = 0.0005
+#: Connections waiting to be accepted.
+BACKLOG = 2048
+
+
+def run_api(settings: Settings) -> None:
+    """Serve HTTP until SIGTERM or SIGINT.
+
+    The server's worker processes read the settings again, from the environment they inherit.
+    """
+    from granian import Granian
+    from granian.constants import Interfaces, Loops
+    from granian.log import LogLevels
+
+    hand_down(settings)
+    # A wrong catalog or key stops the start here, with its message, and not in every worker.
+    catalog_for(settings)
+    token_verifier_of(settings)
+    Granian(
+        "totalizer.serve:create_front", factory=True, interface=Interfaces.RSGI, address=settings.host,
+        port=settings.port, workers=settings.workers, backlog=BACKLOG, respawn_failed_workers=True,
+        workers_kill_timeout=STOP_TIMEOUT_S, log_level=LogLevels.warning, loop=Loops.uvloop,
+    ).serve()  # fmt: skip
+
+
+def limiter_of(settings: Settings, redis: Redis | None) -> Limiter:
+    """What counts the requests of organisations, with the machine's other API processes and other machines'."""
+    from totalizer.store.leases import RedisLeases
+    from totalizer.web.limits import Limiter
+
+    return Limiter(
+        limits_of(settings), window_ms=settings.rate_limit_window_ms,
+        leases=None if redis is None else RedisLeases(redis), processes=settings.workers, clock=SYSTEM_CLOCK,
+    )  # fmt: skip
+
+
+def token_verifier_of(settings: Settings) -> TokenVerifier | None:
+    """What checks tokens; None if neither a secret nor keys are set.
+
+    Raises:
+        ConfigurationError: the keys cannot be used.
+    """
+    from totalizer.web.identity_sources import key_source
+    from totalizer.web.identity_token import TokenVerifier
+
+    if settings.jwt_secret is None and settings.jwt_keys is None:
+        return None
+    keys = None
+    if settings.jwt_keys is not None:
+        keys = key_source(settings.jwt_keys, SYSTEM_CLOCK, refresh_s=settings.jwt_refresh_ms / 1000)
+    return TokenVerifier(
+        SYSTEM_CLOCK, secret=settings.jwt_secret, keys=keys, audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer, leeway_s=settings.jwt_leeway_ms / 1000,
+    )  # fmt: skip
+
+
+def create_front() -> Front:
+    """The RSGI application of one API process. Called by the server."""
+    from psycopg_pool import AsyncConnectionPool
+    from redis.asyncio import Redis
+
+    from totalizer.collect import Collector
+    from totalizer.journal import claim
+    from totalizer.query.completeness import LocalJournals
+    from totalizer.query.run import QueryService, configure_reader
+    from totalizer.web.api import Services, create_api
+    from totalizer.web.asgi_bridge import AsgiBridge
+    from totalizer.web.durable import JournalWaiters
+    from totalizer.web.front import Front
+    from totalizer.web.idempotency import Repeats
+    from totalizer.web.identity import Authenticator
+    from totalizer.web.ingest import Ingest
+    from totalizer.web.quarantine import Quarantine
+    from totalizer.web.receipts import Receipts, receipt_key
+    from totalizer.web.rejections import Rejections
+    from totalizer.web.route_table import session_routes
+    from totalizer.web.sessions import Sessions
+
+    settings = load_settings()
+    configure_logging(settings.log_level, "api")
+    catalog = catalog_for(settings)
+    waiters = JournalWaiters()
+    journal = claim(
+        spool_of(settings), "api", segment_bytes=settings.journal_segment_bytes,
+        quota_bytes=settings.journal_quota_bytes, on_commit=waiters.on_commit,
+    )  # fmt: skip
+    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        dsn_of(settings, Role.APP), min_size=1, max_size=settings.db_pool_size, open=False, timeout=5,
+        configure=configure_reader, kwargs={"options": "-c timezone=UTC"}, name="app",
+    )  # fmt: skip
+    redis = None
+    if settings.redis_url is not None:
+        redis = Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1)
+    limiter = limiter_of(settings, redis)
+    authenticator = Authenticator(
+        pool, SYSTEM_CLOCK, limiter, token_verifier_of(settings), cache_s=settings.key_cache_ms / 1000
+    )
+    collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
+    rejections = Rejections(pool, SYSTEM_CLOCK, catalog.event_types)
+    collector.on_rejected = rejections.count
+    queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
+    receipts = Receipts(receipt_key(secret_of(settings)), journal.id, SYSTEM_CLOCK, days=settings.receipt_days)
+    sessions = Sessions(collector, pool, SYSTEM_CLOCK)
+    ingest = Ingest(
+        authenticator, collector, journal, body_bytes_max=settings.body_bytes_max, receipts=receipts,
+        repeats=Repeats(SYSTEM_CLOCK, redis), more=session_routes(sessions),
+    )  # fmt: skip
+    quarantine = Quarantine(dsn_of(settings, Role.WRITER), collector)
+    api = create_api(
+        Services(
+            authenticator, queries, pool, catalog, ingest, redis, aggregation_of(settings), receipts, quarantine,
+            sessions,
+        )
+    )  # fmt: skip
+    logger().info("api ready", journal=journal.id)
+    # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
+    async def start() -> None:
+        waiters.attach(asyncio.get_running_loop(), journal)
+        # Not waiting: without a database the API still starts, says so in its health, and gets ready by itself.
+        await pool.open(wait=False)
+        limiter.start()
+        rejections.start()
+
+    async def stop() -> None:
+        await limiter.stop()
+        await rejections.stop()
+        await authenticator.close()
+        await pool.close()
+        if redis is not None:
+            await redis.aclose()
+        journal.close()
+
+    return Front(ingest, AsgiBridge(api, settings.body_bytes_max), start, stop)

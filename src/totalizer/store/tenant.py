@@ -1,0 +1,34 @@
+"""A writing transaction of the app role, as one organisation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from totalizer.errors import StoreUnavailable
+
+
+@asynccontextmanager
+async def writing_as(pool: AsyncConnectionPool[Any], organization_id: str) -> AsyncIterator[AsyncConnection[Any]]:
+    """A transaction that sees and changes that organisation's rows and no others.
+
+    Args:
+        pool: connections as the app role.
+        organization_id: whose.
+
+    Raises:
+        StoreUnavailable: the database is away. Whether what was written stays is not known then.
+    """
+    try:
+        async with pool.connection() as connection, connection.transaction():
+            # The pool's transactions only read, unless they say otherwise first.
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")
+            await connection.execute("SELECT set_config('app.current_org_id', %s, true)", [organization_id])
+            yield connection
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        raise StoreUnavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from error

@@ -1,0 +1,139 @@
+"""Routes that tell senders what became of their events: receipts, books, quarantine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import MediaType, Request, Response, delete, get, post
+from litestar.params import Parameter
+from psycopg_pool import AsyncConnectionPool
+
+from totalizer.errors import Refusal, Refused
+from totalizer.query import fates
+from totalizer.web.gate import enter
+from totalizer.web.identity import Authenticator
+from totalizer.web.quarantine import Quarantine, missing
+from totalizer.web.receipts import Receipts
+
+#: Hours of the books in one answer, and by default.
+HOURS_MAX, HOURS_DEFAULT = 24 * 366, 24
+#: Events of one page of the quarantine, and by default.
+PAGE_MAX, PAGE_DEFAULT = 500, 50
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class FateServices(msgspec.Struct, frozen=True):
+    """What these routes work with."""
+
+    authenticator: Authenticator
+    pool: AsyncConnectionPool[Any]
+    receipts: Receipts
+    quarantine: Quarantine
+
+
+def fate_routes(services: FateServices) -> list[Any]:
+    """The handlers."""
+    return [*_book_routes(services), *_reading_routes(services), *_changing_routes(services)]
+
+
+def _book_routes(services: FateServices) -> list[Any]:
+    @get("/api/metrics/receipts/{receipt:str}", summary="What became of a request's events?")
+    async def receipt(request: Request[Any, Any, Any], receipt: str) -> Response[bytes]:
+        """The fates of the events that an answer gave this receipt for; those that were not stored are named."""
+        principal = await enter(services.authenticator, request, "receipts")
+        said = services.receipts.read(receipt, principal.organization_id)
+        outcome = await fates.outcome(
+            services.pool, principal.organization_id, said.journal_id, said.sequence, said.accepted
+        )
+        return _json({"receipt": receipt, **msgspec.structs.asdict(outcome)})
+
+    @get("/api/metrics/stats", summary="What was sent, and what became of it")
+    async def stats(
+        request: Request[Any, Any, Any],
+        hours: Annotated[str | None, Parameter(description=f"How many, 1 to {HOURS_MAX}; {HOURS_DEFAULT}.")] = None,
+    ) -> Response[bytes]:
+        """Sums over all and by the hour of receipt: sent = accepted + rejected, and what is accepted has one fate."""
+        principal = await enter(services.authenticator, request, "receipts")
+        back = _whole("hours", hours, HOURS_DEFAULT, HOURS_MAX)
+        return _json(await fates.books(services.pool, principal.organization_id, back))
+
+    return [receipt, stats]
+
+
+def _reading_routes(services: FateServices) -> list[Any]:
+    @get("/api/metrics/quarantine", summary="Events that the database refused")
+    async def quarantined(
+        request: Request[Any, Any, Any],
+        event_type: Annotated[str | None, Parameter(description="Only of this type.")] = None,
+        limit: Annotated[str | None, Parameter(description=f"1 to {PAGE_MAX}; {PAGE_DEFAULT}.")] = None,
+        cursor: Annotated[str | None, Parameter(description="next_cursor of the page before.")] = None,
+    ) -> Response[bytes]:
+        """Newest first, without their contents."""
+        principal = await enter(services.authenticator, request, "quarantine_read")
+        size = _whole("limit", limit, PAGE_DEFAULT, PAGE_MAX)
+        before = None if cursor is None else _whole("cursor", cursor, 1, 2**63 - 1)
+        found = await fates.quarantined(
+            services.pool, principal.organization_id, event_type=event_type, before=before, limit=size + 1
+        )
+        page = found[:size]
+        return _json({"data": page, "next_cursor": str(page[-1]["id"]) if len(found) > size else None})
+
+    @get("/api/metrics/quarantine/{letter_id:int}", summary="One event that the database refused")
+    async def event(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
+        """With its contents, in the form in which they would be sent."""
+        principal = await enter(services.authenticator, request, "quarantine_read")
+        found = await fates.quarantined_event(services.pool, principal.organization_id, letter_id)
+        if found is None:
+            raise missing(letter_id)
+        columns, line = found.pop("columns"), found.pop("line")
+        return _json({**found, "event": services.quarantine.event_of(found["event_type"], columns, bytes(line))})
+
+    return [quarantined, event]
+
+
+def _changing_routes(services: FateServices) -> list[Any]:
+    @post("/api/metrics/quarantine/{letter_id:int}/replay", status_code=200, summary="Try an event again")
+    async def replay(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
+        """As it is, or with the fields of the body in place of its own; it keeps its id, so it is counted once."""
+        principal = await enter(services.authenticator, request, "quarantine_replay")
+        corrections = _corrections(await request.body())
+        retried = await services.quarantine.replay(principal.organization_id, letter_id, corrections)
+        fate = retried.fate
+        status = (
+            "quarantined" if retried.reason else "loaded" if fate.loaded else
+            "duplicate" if fate.duplicate else "conflict"
+        )  # fmt: skip
+        return _json({"id": letter_id, "status": status, "message": retried.reason or None})
+
+    @delete("/api/metrics/quarantine/{letter_id:int}", status_code=200, summary="Drop an event for good")
+    async def drop(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
+        """The answer has the event, so that it is not lost unseen; from now on it counts as dropped."""
+        principal = await enter(services.authenticator, request, "quarantine_replay")
+        event = await services.quarantine.drop(principal.organization_id, letter_id)
+        return _json({"id": letter_id, "status": "dropped", "event": event})
+
+    return [replay, drop]
+
+
+def _json(content: Any) -> Response[bytes]:
+    return Response(_encode(content), media_type=MediaType.JSON)
+
+
+def _whole(name: str, text: str | None, default: int, most: int) -> int:
+    if text is None:
+        return default
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    if not 1 <= number <= most:
+        raise Refused(Refusal.INVALID_QUERY, f"{name}={text[:80]}: must be a whole number from 1 to {most}")
+    return number
+
+
+def _corrections(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(Refusal.BAD_JSON, f"send a JSON object of the fields to replace, or no body: {error}") from None

@@ -1,0 +1,194 @@
+"""What an ingest route is, and the two that most events come in by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import msgspec
+from litestar.openapi.spec import Schema
+
+from totalizer.collect import Admission, Collector
+from totalizer.collect.admission import Item
+from totalizer.errors import Refusal, Refused
+from totalizer.web.principal import Principal
+
+JSON = "application/json"
+JSON_HEADERS = [("content-type", JSON)]
+#: Stands in a route table for every media type that has no route of its own.
+ANY = "*"
+
+
+class Request(Protocol):
+    """A request without its body, whichever server has read it."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By their names in lower case."""
+
+    @property
+    def query_string(self) -> str:
+        """What follows the `?`."""
+
+
+#: Gives a payload to the journal; the future is done when it is on disk.
+Append = Callable[[bytes], asyncio.Future[int]]
+
+
+class Route:
+    """One way in: a path and a media type.
+
+    Attributes:
+        summary: for the API's description.
+        schema: of the body.
+        headers: of its answers.
+        statuses: of its answers, the usual one first.
+        many: True if a request holds any number of events.
+        streams: True if the body is not read as a whole, but by `stream`.
+        receipts: True if its answers get a receipt; they begin with `{"accepted":` and a number.
+    """
+
+    summary = ""
+    schema: Schema
+    headers = JSON_HEADERS
+    statuses: tuple[int, ...] = (202,)
+    many = True
+    streams = False
+    receipts = False
+
+    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
+        """Payload for the journal (never empty), answer and its status, for a body read as a whole. Waits for nothing.
+
+        Raises:
+            Refused: it is not accepted.
+        """
+        raise NotImplementedError(f"{self.summary}: bodies are read piece by piece")
+
+    def admit_known(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes
+    ) -> tuple[bytes, bytes, int]:
+        """The same for a request that can be told from others, so that events without an id get the same at a repeat.
+
+        Args:
+            identity: at most 64 bytes that stand for the request; the same for each attempt to send it.
+
+        Raises:
+            Refused: it is not accepted.
+        """
+        return self.admit(principal, request, body)
+
+    async def stream(
+        self, principal: Principal, request: Request, chunks: AsyncIterator[bytes], append: Append
+    ) -> tuple[bytes, int]:
+        """Read the body piece by piece; the answer and its status, when everything accepted is on disk.
+
+        Args:
+            principal: whose events they are.
+            request: the request.
+            chunks: of the body, as they come in.
+            append: gives a payload to the journal.
+
+        Raises:
+            Refused: it was broken off; the members of the refusal say how much is on disk.
+        """
+        raise NotImplementedError(f"{self.summary}: bodies are read as a whole")
+
+
+class SingleRoute(Route):
+    """One event of one type.
+
+    Args:
+        collector: admits it.
+        route: path segment of the type.
+    """
+
+    many = False
+    receipts = True
+
+    def __init__(self, collector: Collector, route: str) -> None:
+        self._collector, self._admit, self._route = collector, collector.admit_one, route
+
+    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
+        try:
+            payload, event_id = self._admit(principal.organization_id, self._route, body)
+        except Refused as refused:
+            self._count(principal, refused)
+            raise
+        return payload, f'{{"accepted":1,"rejected":0,"items":[],"id":"{event_id}"}}'.encode(), 202
+
+    def admit_known(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes
+    ) -> tuple[bytes, bytes, int]:
+        try:
+            payload, event_id = self._admit(principal.organization_id, self._route, body, identity)
+        except Refused as refused:
+            self._count(principal, refused)
+            raise
+        return payload, f'{{"accepted":1,"rejected":0,"items":[],"id":"{event_id}"}}'.encode(), 202
+
+    def _count(self, principal: Principal, refused: Refused) -> None:
+        """Tell of an event that is not accepted. What is no event at all is none that was sent."""
+        if refused.refusal in (Refusal.INVALID_EVENT, Refusal.INVALID_TIME):
+            event_type = self._collector.type_of_route(self._route)
+            item = Item(event_type, 0, "rejected", refused.refusal.value, refused.detail)
+            self._collector.on_rejected(principal.organization_id, [item])
+
+
+class BatchRoute(Route):
+    """Events of any types, under the names of their types."""
+
+    summary = "Send events of any types"
+    receipts = True
+
+    def __init__(self, collector: Collector) -> None:
+        self._admit = collector.admit_batch
+
+    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
+        query = request.query_string
+        admission = self._admit(principal.organization_id, body, atomic=bool(query) and wants_atomic(query))
+        return admission.payload, batch_answer(admission), 202
+
+    def admit_known(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes
+    ) -> tuple[bytes, bytes, int]:
+        atomic = wants_atomic(request.query_string)
+        admission = self._admit(principal.organization_id, body, identity, atomic=atomic)
+        return admission.payload, batch_answer(admission), 202
+
+
+def wants_atomic(query_string: str) -> bool:
+    """Whether a batch is to be taken whole or not at all.
+
+    Raises:
+        Refused: `atomic` is neither true nor false.
+    """
+    value = parse_qs(query_string, keep_blank_values=True).get("atomic", ["false"])[-1].lower()
+    if value not in ("true", "false"):
+        raise Refused(Refusal.BAD_REQUEST, f"atomic={value[:80]}: send true or false")
+    return value == "true"
+
+
+def batch_answer(admission: Admission) -> bytes:
+    """The answer to a request of several events."""
+    if not admission.items:
+        return f'{{"accepted":{admission.accepted},"rejected":0,"items":[]}}'.encode()
+    items = admission.items
+    return msgspec.json.encode({"accepted": admission.accepted, "rejected": len(items), "items": items})
+
+
+def choose(routes: Mapping[str | None, Any], content_type: str | None) -> Any:
+    """The route of one path for a spelling of a media type that is not in the table as it is.
+
+    Raises:
+        Refused: no route takes it.
+    """
+    media_type = (content_type or "").partition(";")[0].strip().lower()
+    route = routes.get(media_type) or routes.get(ANY)
+    if route is not None:
+        return route
+    taken = ", ".join(sorted({name.partition(";")[0] for name in routes if name}))
+    raise Refused(
+        Refusal.UNSUPPORTED_MEDIA_TYPE, f"content type {(content_type or '')[:80]!r} is not taken; send {taken}"
+    )

@@ -1,0 +1,84 @@
+"""Every way in: path → media type → route. The server, the framework behind it and the API's description follow it."""
+
+from __future__ import annotations
+
+from litestar.openapi.spec import OpenAPIType, Schema
+
+from totalizer.catalog import EventType
+from totalizer.collect import Collector
+from totalizer.collect.analytics import KINDS
+from totalizer.web import open_protocols
+from totalizer.web.intake import ANY, JSON, BatchRoute, Route, SingleRoute
+from totalizer.web.open_protocols import CLOUD_EVENT, CLOUD_EVENT_SCHEMA, CLOUD_EVENTS, AnalyticsRoute, CloudEventsRoute
+from totalizer.web.schemas import batch_schema, event_schema
+from totalizer.web.sessions import Sessions, SessionStart
+from totalizer.web.stream import MEDIA_TYPES, StreamRoute
+
+PREFIX = "/api/metrics/"
+BATCH = PREFIX + "batch"
+STREAM = PREFIX + "stream/"
+CLOUDEVENTS = "/api/v1/events"
+ANALYTICS = "/v1/"
+#: How senders spell it; other spellings take a moment longer.
+_JSON_SPELLINGS = (JSON, f"{JSON}; charset=utf-8", f"{JSON};charset=utf-8")
+
+#: Routes of one path by media type.
+ByMediaType = dict[str | None, Route]
+
+
+def route_table(collector: Collector, *, line_bytes_max: int) -> dict[str, ByMediaType]:
+    """The ingest routes, those of most events first.
+
+    Args:
+        collector: admits what comes by them.
+        line_bytes_max: longest line of a stream.
+    """
+    table: dict[str, ByMediaType] = {}
+    streams = {}
+    for event_type in collector.event_types:
+        stream = StreamRoute(collector, event_type, line_bytes_max)
+        table[PREFIX + event_type.route] = _json(_single(collector, event_type)) | _lines(stream)
+        streams[STREAM + event_type.name] = _lines(stream) | {ANY: stream}
+    batch = BatchRoute(collector)
+    batch.schema = batch_schema(collector.event_types)
+    table[BATCH] = _json(batch) | _lines(StreamRoute(collector, None, line_bytes_max))
+    return table | {CLOUDEVENTS: _cloudevents(collector)} | _analytics(collector) | streams
+
+
+def _single(collector: Collector, event_type: EventType) -> Route:
+    route = SingleRoute(collector, event_type.route)
+    route.summary, route.schema = f"Send one event: {event_type.title}", event_schema(event_type)
+    return route
+
+
+def session_routes(sessions: Sessions) -> dict[str, ByMediaType]:
+    """The route that starts sessions."""
+    return {f"{PREFIX}{sessions.route}/start": _json(SessionStart(sessions))}
+
+
+def _json(route: Route) -> ByMediaType:
+    return dict.fromkeys(_JSON_SPELLINGS, route)
+
+
+def _lines(route: Route) -> ByMediaType:
+    return dict.fromkeys(MEDIA_TYPES, route)
+
+
+def _cloudevents(collector: Collector) -> ByMediaType:
+    many = Schema(type=OpenAPIType.ARRAY, items=CLOUD_EVENT_SCHEMA)
+    return {
+        CLOUD_EVENT: CloudEventsRoute(collector, open_protocols.one, CLOUD_EVENT_SCHEMA),
+        CLOUD_EVENTS: CloudEventsRoute(collector, open_protocols.several, many),
+        JSON: CloudEventsRoute(collector, open_protocols.any_json, Schema(one_of=[CLOUD_EVENT_SCHEMA, many])),
+        ANY: CloudEventsRoute(collector, open_protocols.binary, Schema(description="The data of an event.")),
+    }
+
+
+def _analytics(collector: Collector) -> dict[str, ByMediaType]:
+    # Browsers that send on leaving a page say text/plain.
+    return {
+        f"{ANALYTICS}{kind or 'batch'}": dict.fromkeys(
+            (*_JSON_SPELLINGS, "text/plain"), AnalyticsRoute(collector, kind)
+        )
+        for kind in (None, *KINDS)
+    }

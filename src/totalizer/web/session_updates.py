@@ -1,0 +1,46 @@
+"""The route that updates and ends sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request, Response, put
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+
+from totalizer.web.encoding import check_encoding
+from totalizer.web.ingest import Ingest
+from totalizer.web.ingest_routes import head_of
+from totalizer.web.intake import JSON, JSON_HEADERS, choose
+from totalizer.web.route_table import PREFIX
+from totalizer.web.sessions import Sessions, SessionUpdate, canonical_session_id, session_schema, user_of
+
+
+def session_updates(ingest: Ingest, sessions: Sessions) -> Any:
+    """`PUT /api/metrics/sessions/{session_id}`."""
+    schema = session_schema(sessions.collector, set())
+
+    @dataclass
+    class WithBody(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody(content={JSON: OpenAPIMediaType(schema=schema)}, required=True)
+
+    @put(
+        f"{PREFIX}{sessions.route}/{{session_id:str}}", status_code=202, summary="Update or end a session",
+        operation_class=WithBody,
+    )  # fmt: skip
+    async def update(session_id: str, request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Accepted once it is on disk. With `ended_at` it ends the session."""
+        head = head_of(request)
+        principal = await ingest.enter(head)
+        choose({JSON: True}, head.headers.get("content-type"))
+        canonical = canonical_session_id(session_id)
+        body = await request.body()
+        # Who it belongs to may be in the body; a compressed one is unpacked later, and then not looked into here.
+        told = None if check_encoding(head.headers.get("content-encoding")) else user_of(body)
+        started = told or await sessions.find(principal.organization_id, canonical)
+        route = SessionUpdate(sessions, canonical, started)
+        status, answer = await ingest.give(principal, route, request.url.path, head, body)
+        return Response(answer, status_code=status, headers=dict(JSON_HEADERS))
+
+    return update
