@@ -20,6 +20,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from totalizer.clock import SYSTEM_CLOCK
 from totalizer.journal.disk import DISK, Disk
 from totalizer.journal.folder import make_folder
 
@@ -139,14 +140,16 @@ def _drafts(folder: Path) -> Iterator[Path]:
 
 
 def is_being_written(draft: Path) -> bool:
-    """True if the process that began a draft is still there."""
+    """True if the process that began a draft is still there, and the draft is not older than DRAFT_AGE_S_MAX."""
     pid = draft.name.split(".")[-3]
     if not pid.isdigit() or int(pid) == 0:
         return False
     try:
+        if SYSTEM_CLOCK.now_ns() / 1e9 - draft.stat().st_mtime > DRAFT_AGE_S_MAX:
+            return False
         os.kill(int(pid), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError, FileNotFoundError):
         return False
-    except (PermissionError, OverflowError):
+    except PermissionError:  # it lives, as somebody else
         return True
     return True
