@@ -102,7 +102,7 @@ class Flusher:
             self._not_before = float("-inf")
         with self._tickets_lock:
             if self._stopped:
-                ticket.settled.set()
+                self._end_ticket(ticket)
                 return ticket
             self._tickets.append(ticket)
         self.ring()
@@ -129,7 +129,8 @@ class Flusher:
                 self._work()
             except JournalError as error:
                 self._give_up_for_now(f"the journal's disk refuses: {error}")
-            except Exception as error:
+            except BaseException as error:
+                # Also what a target raises to end a program: this thread is not the one to be ended.
                 LOGGER.exception("the flusher met an error nobody expected; it goes on")
                 self._give_up_for_now(f"{type(error).__name__}: {error}")
         self._end()
@@ -221,11 +222,8 @@ class Flusher:
             ticket.settled.set()
 
     def _give_up_for_now(self, reason: str) -> None:
-        now_ms, waiting = self._clock.now_ns() // 1_000_000, self._log.waiting
         self._not_before = self._clock.monotonic() + STUCK_PAUSE_S
-        error = FlushError(
-            f"{waiting} entries stay in the journal: {reason}", batch_size=waiting, retryable=True, timestamp=now_ms
-        )
+        error = self._kept(reason)
         LOGGER.error("%s", error)
         self._metrics.count(flushes=1, failed_flushes=1)
         with self._tickets_lock:
@@ -247,4 +245,18 @@ class Flusher:
     def _end(self) -> None:
         with self._tickets_lock:
             self._stopped = True
-        self._release_all()
+            tickets, self._tickets = self._tickets, []
+        for ticket in tickets:
+            self._end_ticket(ticket)
+
+    def _end_ticket(self, ticket: Ticket) -> None:
+        """Somebody waits for a thread that has ended."""
+        if self._log.waiting:
+            ticket.errors.append(self._kept("the aggregator is shut down"))
+        ticket.settled.set()
+
+    def _kept(self, reason: str) -> FlushError:
+        now_ms, waiting = self._clock.now_ns() // 1_000_000, self._log.waiting
+        return FlushError(
+            f"{waiting} entries stay in the journal: {reason}", batch_size=waiting, retryable=True, timestamp=now_ms
+        )

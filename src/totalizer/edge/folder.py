@@ -20,6 +20,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from totalizer.clock import SYSTEM_CLOCK
 from totalizer.journal.disk import DISK, Disk
 from totalizer.journal.folder import make_folder
 
@@ -127,10 +128,10 @@ def remove_file(path: Path, disk: Disk = DISK) -> None:
 
 
 def sweep_drafts(folder: Path) -> None:
-    """Remove the drafts of writers that are gone. Those of living processes are left."""
+    """Remove the drafts of writers that are gone, and old ones. Those of living processes are left."""
     for draft in _drafts(folder):
-        if not is_being_written(draft):
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
+            if not is_being_written(draft) or _age_s(draft) > DRAFT_AGE_S_MAX:
                 draft.unlink()
 
 
@@ -139,14 +140,18 @@ def _drafts(folder: Path) -> Iterator[Path]:
 
 
 def is_being_written(draft: Path) -> bool:
-    """True if the process that began a draft is still there."""
+    """True if the process that began a draft is still there, or another one that has its number by now."""
     pid = draft.name.split(".")[-3]
     if not pid.isdigit() or int(pid) == 0:
         return False
     try:
         os.kill(int(pid), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except (PermissionError, OverflowError):
+    except PermissionError:  # it lives, as somebody else
         return True
     return True
+
+
+def _age_s(draft: Path) -> float:
+    return SYSTEM_CLOCK.now_ns() / 1e9 - draft.stat().st_mtime

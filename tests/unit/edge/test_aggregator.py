@@ -539,3 +539,41 @@ def test_a_disk_that_takes_neither_batches_nor_failed_ones_shows_in_the_figures(
     assert sink.numbers == ["1"]
     assert len({batch.batch_id for batch in sink.attempts}) == 1
     made.shutdown()
+
+
+def test_a_target_that_raises_to_end_the_program_ends_no_thread_of_ours(tmp_path: Path, sink: MemorySink) -> None:
+    def before(batch: Batch) -> None:
+        raise SystemExit("from a target")
+
+    sink.before = before
+    with aggregator(tmp_path, sink=sink) as made:
+        made.add(entry(1))
+        with pytest.raises(FlushError, match="SystemExit: from a target"):
+            made.flush()
+        sink.before = lambda batch: None
+        made.force_flush()
+        assert sink.numbers == ["1"]
+
+
+def test_flushes_that_a_shutdown_overtakes_say_what_is_left(tmp_path: Path, sink: MemorySink) -> None:
+    sink.gate.clear()
+    made = aggregator(tmp_path, sink=sink)
+    made.add(entry(1))
+    made.add(entry(2))
+    told: list[str] = []
+
+    def flush() -> None:
+        try:
+            made.flush()
+        except FlushError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=flush)
+    thread.start()
+    wait_until(lambda: bool(sink.attempts), "the delivery")
+    sink.refuse()
+    threading.Timer(0.3, sink.gate.set).start()
+    made.shutdown(timeout_ms=0)
+    thread.join()
+    assert len(told) == 1
+    assert "stay" in told[0]
