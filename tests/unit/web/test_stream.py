@@ -108,9 +108,9 @@ def test_lines_are_the_same_however_they_are_cut(parts: list[bytes], size: int, 
 
 def test_a_line_without_end_is_refused_in_time() -> None:
     lines = Lines(100)
+    assert [list(lines.split(b"x" * 40)) for _ in range(2)] == [[], []]
     with pytest.raises(Refused, match="longer than 100 bytes"):
-        for _ in range(3):
-            list(lines.split(b"x" * 40))
+        list(lines.split(b"x" * 40))
     with pytest.raises(Refused, match="longer than 100 bytes"):
         list(Lines(100).split(b"a\n" + b"x" * 101 + b"\n"))
 
