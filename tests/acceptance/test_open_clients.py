@@ -4,6 +4,11 @@ after it has made their events durable and before they hear of it."""
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from lossy_proxy import lossy_proxy
-from support import RunningStack, Stack, new_organization, wait_until
+from support import RunningStack, Stack, new_organization, unavailable, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +177,25 @@ def test_a_stream_goes_on_where_it_was_broken_off(own_stack: Stack, tmp_path: Pa
         stack.organization_id,
     )
     assert (stored, ids) == (20_000, 20_000)
+
+
+def test_the_guide_to_cloudevents(own_stack: Stack, tmp_path: Path) -> None:
+    """What docs/howto/send-cloudevents.md shows is run as it stands there."""
+    stack = new_organization(own_stack.running)
+    guide = (Path(__file__).parents[2] / "docs/howto/send-cloudevents.md").read_text("utf-8")
+    blocks = re.findall(r"(?ms)^```(sh|python)\n(.*?)^```$", guide)
+    assert [kind for kind, _ in blocks] == ["sh"] * 5 + ["python"]
+    if shutil.which("curl") is None:
+        unavailable("curl")
+    answers = []
+    for kind, text in blocks:
+        if "aggregated" in text:
+            stack.drain()
+        command = ["bash", "-ec", text] if kind == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(
+            command, env={**os.environ, "URL": stack.url, "KEY": stack.key}, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, (text, done.stdout, done.stderr)
+        answers.append(done.stdout)
+    assert '"events":3' in answers[4]
+    assert answers[1:4] == ["", "", ""]

@@ -70,7 +70,7 @@ def test_right_after_a_lost_reply_to_commit_a_receipt_is_exact(
     send(pipeline)
     proxy.arm(text=b"COMMIT", lose_reply=True)
     loader = pipeline.loader(proxy.dsn)
-    with pytest.raises(Exception, match="server closed|connection"):
+    with pytest.raises(Exception, match="connection"):
         loader.drain()
     assert proxy.fired
     first, *others = told(database, pipeline, [3, 2, 3, 1, 2])

@@ -5,10 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +15,8 @@ import jwt
 import pytest
 import urllib3
 
-from support import RunningStack, Stack, free_port, new_organization, wait_until
+from second_api import second_api
+from support import RunningStack, Stack, new_organization, wait_until
 from tokens import SECRET, KeyPair, issuer, jwks
 from totalizer.store.keys import create_key, list_keys, rotate_key
 from totalizer.web.permissions import ACTIONS, ROLES, SCOPES
@@ -161,8 +158,8 @@ def test_a_token_s_organisation_must_exist_and_is_the_only_one_it_reaches(mine: 
     mine.drain()
     path = "/api/metrics/aggregated?aggregation_window=total"
     counts = [
-        [row["executions"] for row in ask(mine.url, "GET", path, f"Bearer {token(stack.organization_id, 'viewer')}").json()["data"]]
-        for stack in (mine, other)
+        [row["executions"] for row in ask(mine.url, "GET", path, f"Bearer {token(each, 'viewer')}").json()["data"]]
+        for each in (mine.organization_id, other.organization_id)
     ]  # fmt: skip
     assert counts == [[1], []]
     nobody = ask(mine.url, "GET", path, f"Bearer {token(str(uuid4()), 'admin')}")
@@ -271,8 +268,10 @@ def test_keys_over_http_from_birth_to_end(mine: Stack) -> None:
     [
         ({}, "name"), ({"name": ""}, "name"), ({"name": "x" * 201}, "name"), ({"name": "a\0b"}, "name"),
         ({"name": "x", "scopes": []}, "scopes"), ({"name": "x", "scopes": ["root"]}, "root"),
-        ({"name": "x", "expires_at": "2020-01-01T00:00:00Z"}, "is over"), ({"name": "x", "expires_at": "soon"}, "expires_at"),
-        ({"name": "x", "expires_at": "2999-01-01T00:00:00"}, "expires_at"), ({"name": "x", "organization_id": "y"}, "organization_id"),
+        ({"name": "x", "expires_at": "2020-01-01T00:00:00Z"}, "is over"),
+        ({"name": "x", "expires_at": "soon"}, "expires_at"),
+        ({"name": "x", "expires_at": "2999-01-01T00:00:00"}, "expires_at"),
+        ({"name": "x", "organization_id": "y"}, "organization_id"),
     ],
 )  # fmt: skip
 def test_keys_that_cannot_be_made(mine: Stack, body: Any, words: str) -> None:
@@ -317,33 +316,8 @@ def test_a_rotated_key_lives_as_long_as_the_old_one_was_to(mine: Stack) -> None:
 
 @pytest.fixture
 def second_process(guarded: RunningStack, tmp_path: Path) -> Iterator[str]:
-    """Another API on the same database, as on another machine."""
-    port = free_port()
-    state = json.loads((guarded.home / "run" / "state.json").read_text())
-    environment = {
-        **os.environ, "DATABASE_URL": state["dsn"], "REDIS_URL": state["redis_url"], "PORT": str(port),
-        "TOTALIZER_SECRET": (guarded.home / "secret").read_text().strip(), "TOTALIZER_HOME": str(tmp_path / "other"),
-        "RATE_LIMIT_MAX_REQUESTS": "0",
-    }  # fmt: skip
-    with (tmp_path / "serve.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "totalizer", "serve"], env=environment, cwd=tmp_path, stdout=log, stderr=log
-        )
-    url = f"http://127.0.0.1:{port}"
-
-    def ready() -> bool:
-        assert process.poll() is None, (tmp_path / "serve.log").read_text()
-        try:
-            return bool(HTTP.request("GET", url + "/health/ready").status == 200)
-        except urllib3.exceptions.HTTPError:
-            return False
-
-    try:
-        wait_until(ready, "the second API")
+    with second_api(guarded, tmp_path) as url:
         yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
 
 
 def test_a_key_revoked_over_one_process_ends_in_the_other(mine: Stack, second_process: str) -> None:

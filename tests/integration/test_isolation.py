@@ -7,9 +7,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from totalizer.store.keys import create_key, create_organization
 from totalizer.store.roles import Role
 
 pytestmark = pytest.mark.usefixtures("feed")
+#: What tells of the fates of events.
+FATES = (
+    "totalizer.ledger", "totalizer.load_ledger_hourly", "totalizer.event_fates", "totalizer.dead_letters",
+    "totalizer.rejected_events",
+)  # fmt: skip
 TABLES = ("events.command_executions", "analytics.command_usage_15m", "analytics.command_usage_1d")
 
 
@@ -21,8 +27,16 @@ def two(feed: Any, command: Any) -> tuple[str, str]:
     feed.send(theirs, command_executions=[command(id=str(n)) for n in range(5)])
     feed.load()
     feed.refresh()
-    feed.send(theirs, command_executions=[command()])
-    feed.load()  # leaves a mark
+    feed.send(theirs, command_executions=[command(), command(id="1")])
+    feed.load()  # leaves a mark, and a duplicate's fate
+    feed.administrator.execute(
+        "INSERT INTO totalizer.load_ledger_hourly VALUES (%(o)s, 'commits', now(), 0, 0, 0, 0, 0, 0);", {"o": theirs}
+    )
+    feed.administrator.execute("INSERT INTO totalizer.rejected_events VALUES (%s, now(), '', 'x', 1)", [theirs])
+    feed.administrator.execute(
+        "INSERT INTO totalizer.dead_letters (organization_id, event_type, columns, keyed, line, sqlstate, reason, "
+        "journal_id) VALUES (%s, 'commits', '{}', false, '', '', '', gen_random_uuid())", [theirs],
+    )  # fmt: skip
     return mine, theirs
 
 
@@ -46,7 +60,7 @@ def test_without_an_organisation_no_rows(database: Any, two: Any, table: str) ->
 
 
 @pytest.mark.parametrize(
-    "table", [*TABLES, "totalizer.dirty_marks", "totalizer.load_ledger", "totalizer.organizations"]
+    "table", [*TABLES, "totalizer.dirty_marks", "totalizer.load_ledger", "totalizer.organizations", *FATES]
 )
 def test_asking_for_another_organisation_by_name_finds_nothing(database: Any, two: Any, table: str) -> None:
     mine, theirs = two
@@ -74,6 +88,10 @@ def test_a_wrong_organisation_setting_is_an_error_and_not_all_rows(database: Any
         "SELECT * FROM events.command_executions_keys",
         "SELECT * FROM totalizer.api_keys",
         "INSERT INTO totalizer.journal_offsets (journal_id) VALUES (gen_random_uuid())",
+        "DELETE FROM totalizer.dead_letters",
+        "UPDATE totalizer.event_fates SET fate = 'dropped'",
+        "INSERT INTO totalizer.rejected_events VALUES (gen_random_uuid(), now(), '', 'x', 1)",
+        "DELETE FROM totalizer.load_ledger",
         "SELECT totalizer.ensure_partition('commits', '2020-01-01')",
         "ALTER TABLE events.command_executions DISABLE ROW LEVEL SECURITY",
         "SET ROLE totalizer_owner",
@@ -120,3 +138,58 @@ def test_every_table_of_tenants_has_forced_row_security(feed: Any) -> None:
         "AND relkind IN ('r', 'p') AND relname NOT LIKE '%%\\_keys' AND NOT (relrowsecurity AND relforcerowsecurity)"
     )
     assert unsecured == []
+
+
+@pytest.fixture
+def two_with_keys(database: Any, two: Any) -> tuple[str, str, str]:
+    """Two organisations, and a key of the second."""
+    administrator = database.connect()
+    first, second = (create_organization(administrator, name, "UTC") for name in ("keys one", "keys two"))
+    create_key(administrator, second, "theirs")
+    administrator.execute(
+        "INSERT INTO totalizer.organization_limits (organization_id, requests) VALUES (%s, 5)", [second]
+    )
+    [row] = administrator.execute("SELECT id::text FROM totalizer.api_keys WHERE organization_id = %s", [second])
+    return first, second, row[0]
+
+
+def test_keys_and_limits_of_another_organisation_are_out_of_reach(database: Any, two_with_keys: Any) -> None:
+    first, second, theirs = two_with_keys
+    app = database.connect(Role.APP, autocommit=False)
+    app.execute("SELECT set_config('app.current_org_id', %s, true)", [first])
+    for statement in ("SELECT id FROM totalizer.api_keys", "SELECT requests FROM totalizer.organization_limits"):
+        assert app.execute(statement).fetchall() == []
+    for statement in (
+        "UPDATE totalizer.api_keys SET revoked_at = now()",
+        f"UPDATE totalizer.api_keys SET expires_at = now() WHERE id = '{theirs}'",
+    ):
+        assert app.execute(statement).rowcount == 0
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        app.execute(
+            "INSERT INTO totalizer.api_keys (organization_id, name, key_hash, scopes) VALUES (%s, 'x', 'x', '{admin}')",
+            [second],
+        )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT key_hash FROM totalizer.api_keys",
+        "UPDATE totalizer.api_keys SET key_hash = 'x'",
+        "UPDATE totalizer.api_keys SET scopes = '{admin}'",
+        "UPDATE totalizer.api_keys SET organization_id = gen_random_uuid()",
+        "DELETE FROM totalizer.api_keys",
+        "UPDATE totalizer.organization_limits SET requests = NULL",
+        "INSERT INTO totalizer.organization_limits (organization_id) VALUES (gen_random_uuid())",
+    ],
+)
+def test_what_the_app_role_may_not_do_even_to_its_own(database: Any, two_with_keys: Any, statement: str) -> None:
+    app = database.connect(Role.APP, autocommit=False)
+    app.execute("SELECT set_config('app.current_org_id', %s, true)", [two_with_keys[1]])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        app.execute(statement)
+
+
+def test_without_an_organisation_no_key_is_seen(database: Any, two_with_keys: Any) -> None:
+    app = database.connect(Role.APP)
+    assert app.execute("SELECT id FROM totalizer.api_keys").fetchall() == []

@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from typer.testing import CliRunner
 
 from integration.test_receipts import Sender, command
-from totalizer.event import BatchHeader, Section, decode_batch, encode_batch
+from totalizer.event import BatchHeader, decode_batch, encode_batch
 from totalizer.load.retry import DeadLetterLoader
 from totalizer.ops.cli import app
 from totalizer.query import fates
@@ -87,9 +87,11 @@ def test_a_compaction_that_is_killed_leaves_everything(feed: Any, database: Any)
     feed.send(organization, command_executions=[command()])
     feed.load()
     age(feed)
-    with pytest.raises(psycopg.OperationalError), psycopg.connect(database.dsn(Role.REFRESHER)) as connection:
-        assert compact(connection) == 1
-        feed.administrator.execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
+    connection = database.connect(Role.REFRESHER, autocommit=False)
+    assert compact(connection) == 1
+    feed.administrator.execute("SELECT pg_terminate_backend(%s, 10000)", [connection.info.backend_pid])
+    with pytest.raises(psycopg.OperationalError):
+        connection.commit()
     assert feed.rows(f"{SUMS}load_ledger") == [(1, 1, 0, 0, 0, 0)]
     assert feed.one("SELECT count(*) FROM totalizer.load_ledger_hourly") == 0
 

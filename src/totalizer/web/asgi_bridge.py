@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote
 
 from totalizer.errors import Refusal, Refused
 from totalizer.web import problem
+
+#: Characters a path may hold as they are (RFC 3986 §3.3).
+_PATH_SAFE = "/:@!$&'()*+,;=~"
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -96,6 +99,7 @@ class _Exchange:
 
 
 def _asgi_scope(scope: Any) -> dict[str, Any]:
+    # The server has undone the percent-encoding of the path, and left that of the query.
     path = scope.path
     return {
         "type": "http",
@@ -103,9 +107,9 @@ def _asgi_scope(scope: Any) -> dict[str, Any]:
         "http_version": scope.http_version,
         "method": scope.method,
         "scheme": scope.scheme,
-        "path": unquote(path),
-        "raw_path": path.encode("latin-1"),
-        "query_string": scope.query_string.encode("latin-1"),
+        "path": path,
+        "raw_path": quote(path, safe=_PATH_SAFE).encode(),
+        "query_string": scope.query_string.encode(),
         "root_path": "",
         "headers": [(key.encode("latin-1"), value.encode("latin-1")) for key, value in scope.headers.items()],
         "client": _address(scope.client),
