@@ -65,7 +65,7 @@ class Origins:
     def rows(self) -> dict[tuple[str, str], int]:
         """How many lines each (organisation, hour) has."""
         counts: dict[tuple[str, str], int] = {}
-        ends = [*self._starts[1:], self._rows]
+        ends = [*self._starts, self._rows][1:]
         for start, end, (_, organization_id, hour, _) in zip(self._starts, ends, self._origins, strict=True):
             key = organization_id, hour
             counts[key] = counts.get(key, 0) + end - start
