@@ -101,23 +101,20 @@ class Authenticator:
 
     async def _check(self, authorization: str, credential: Credential, before: Known | None) -> Known:
         """Ask the database; while it is away, or another request is asking, believe what was known."""
-        claims = await self._verify(credential) if credential.is_token else None
-        believable = before is not None and self._age(before) < BELIEVED_WITHOUT_DATABASE_S
-        away = self._clock.monotonic() < self._away_until
-        if believable and (away or authorization in self._asking):
-            assert before is not None
+        if before is not None and self._age(before) >= BELIEVED_WITHOUT_DATABASE_S:
+            before = None
+        if before is not None and authorization in self._asking:
             return before
-        if away:
-            raise _unavailable()
         self._asking.add(authorization)
         try:
+            # A token is checked whoever is away: its signature needs nobody.
+            claims = await self._verify(credential) if credential.is_token else None
+            if self._clock.monotonic() < self._away_until:
+                return _believed(before)
             principal = await self._look_up(credential, claims)
         except (psycopg.OperationalError, PoolTimeout):
             self._away_until = self._clock.monotonic() + AWAY_PAUSE_S
-            if believable:
-                assert before is not None
-                return before
-            raise _unavailable() from None
+            return _believed(before)
         finally:
             self._asking.discard(authorization)
         return self._remember(authorization, Known(principal, self._clock.monotonic()))
@@ -210,6 +207,13 @@ class Authenticator:
         return principal
 
 
-def _unavailable() -> Refused:
+def _believed(before: Known | None) -> Known:
+    """What was known, for want of an answer.
+
+    Raises:
+        Refused: nothing was.
+    """
+    if before is not None:
+        return before
     detail = "the credentials cannot be checked at present; try again"
-    return Refused(Refusal.DATABASE_UNAVAILABLE, detail, retry_after_s=5)
+    raise Refused(Refusal.DATABASE_UNAVAILABLE, detail, retry_after_s=5)

@@ -270,6 +270,21 @@ def test_own_limits_of_an_organisation_take_effect_within_a_window(run: Any) -> 
     run(test)
 
 
+def test_a_limit_taken_away_while_it_was_in_use_is_gone(run: Any) -> None:
+    async def test(shared: Shared) -> None:
+        limiter = shared.process(Limits(requests=5))
+        meters = limiter.meters(ORGANIZATION, None)
+        await meters.requests.spend(1)
+        limiter.meters(ORGANIZATION, [0, None, None, None])
+        for _ in range(3):
+            await limiter._tick()
+        assert await taken(meters.requests, 100) == 100
+        assert meters.requests.left > 1 << 60, "nothing but a subtraction for each"
+        assert meters.requests.headers == []
+
+    run(test)
+
+
 def test_without_a_server_each_process_counts_to_its_share() -> None:
     async def main() -> None:
         limits, clock = Limits(requests=10, reads=1), HandClock()
