@@ -20,7 +20,7 @@ from totalizer.telemetry import logger
 from totalizer.web.identity_header import Credential, read_header
 from totalizer.web.identity_token import Claims, TokenVerifier
 from totalizer.web.limits import Limiter
-from totalizer.web.permissions import actions_of_role, actions_of_scopes
+from totalizer.web.permissions import ACTIONS, actions_of_role, actions_of_scopes
 from totalizer.web.principal import Known, Principal
 
 #: Credentials remembered; beyond it the oldest are forgotten. Wrong keys are apart: guessing pushes no right one out.
@@ -202,8 +202,9 @@ class Authenticator:
             ended = "this token has expired" if token else "this API key is unknown, revoked or expired"
             raise Refused(Refusal.UNAUTHENTICATED, ended)
         if action not in principal.actions:
-            may = ", ".join(sorted(principal.actions)) or "do nothing here"
-            raise Refused(Refusal.FORBIDDEN, f"{principal.title} may not {action}; it may {may}")
+            may = ", ".join(sorted(principal.actions)) or "nothing"
+            detail = f"{principal.title} may not {action} ({ACTIONS[action]}); it may {may}"
+            raise Refused(Refusal.FORBIDDEN, detail)
         return principal
 
 
