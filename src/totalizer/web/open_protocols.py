@@ -85,6 +85,10 @@ class CloudEventsRoute(Route):
 
 def one(_: Request, body: bytes) -> list[bytes]:
     """The structured mode: the body is an event."""
+    try:
+        msgspec.json.decode(body)
+    except UNDECODABLE as error:
+        raise bad_json(error) from None
     return [body]
 
 
