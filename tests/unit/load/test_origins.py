@@ -97,7 +97,7 @@ def test_hours_are_those_of_receipt() -> None:
 
 
 def test_an_origin_without_rows_is_none() -> None:
-    assert Origins().rows() == {}
+    assert Origins([]).rows() == {}
 
 
 @given(st.integers(0, 50), st.lists(st.integers(1, 5), min_size=1, max_size=10))
