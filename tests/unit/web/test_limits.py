@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -356,6 +358,31 @@ def test_a_server_that_does_not_answer_delays_nobody_twice(run: Any) -> None:
         done = await asyncio.gather(*(refusal(meter) for _ in range(100)))
         assert done == [None] * 100
         assert limiter.away
+
+    run(test)
+
+
+def test_a_server_that_stands_still_and_goes_on(run: Any, valkey: EmbeddedValkey) -> None:
+    """Its connection is open all the while; an answer that comes late is nobody's."""
+
+    async def test(shared: Shared) -> None:
+        limiter = shared.process(Limits(requests=100, reads=100))
+        meters = limiter.meters(ORGANIZATION, None)
+        assert await taken(meters.requests, 10) == 10
+        assert valkey.pid is not None
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            done = await asyncio.gather(*(refusal(meters.reads) for _ in range(100)))
+            assert (done, limiter.away) == ([None] * 100, True)
+            await limiter._tick()
+            assert limiter.away
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+        await limiter._tick()
+        await asyncio.sleep(0.05)
+        assert not limiter.away
+        assert await taken(meters.reads, 10) == 0
+        assert 85 <= await taken(meters.requests, 100) <= 90, "a part whose answer came too late is lost"
 
     run(test)
 
