@@ -16,11 +16,11 @@ from benchmarks.recovery import run_recovery
 from benchmarks.result import Result, less_is_better, more_is_better
 from benchmarks.sqlite_log import SqliteLog
 from benchmarks.workload import make_events
-from totalizer.app import SWITCH_INTERVAL_S
 from totalizer.catalog import load_catalog
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.collect import Collector
 from totalizer.journal import Journal
+from totalizer.serve import SWITCH_INTERVAL_S
 
 BENCH = "journal"
 PRODUCERS = (1, 16, 128, 1000)

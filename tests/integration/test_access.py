@@ -101,7 +101,7 @@ def check_cells(url: str, authorization: str, allowed: frozenset[str]) -> None:
             if expected == 403:
                 problem = answer.json()
                 assert problem["code"] == "forbidden"
-                assert f"may not {action}" in problem["detail"]
+                assert f"may not {action} ({ACTIONS[action]})" in problem["detail"]
 
 
 @pytest.mark.parametrize("role", ROLES)

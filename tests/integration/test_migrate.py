@@ -136,6 +136,9 @@ def test_a_step_back_keeps_the_books(feed: Any) -> None:
     feed.administrator.execute(
         "INSERT INTO totalizer.load_ledger VALUES (%s, 'commits', 5, 0, 0, -2, now(), 2)", [organization]
     )
+    feed.administrator.execute(
+        "INSERT INTO totalizer.load_ledger_hourly VALUES (%s, 'commits', now(), 4, 3, 1, 0, 0, 0)", [organization]
+    )
     config = Config()
     config.set_main_option("script_location", "totalizer:store/migrations")
     with psycopg.connect(feed.database.url) as connection:
@@ -144,5 +147,7 @@ def test_a_step_back_keeps_the_books(feed: Any) -> None:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
         connection.commit()
-    assert feed.rows("SELECT sum(loaded)::int, sum(dead_lettered)::int FROM totalizer.load_ledger") == [(5, 0)]
+    assert feed.rows("SELECT sum(loaded)::int, sum(dead_lettered)::int FROM totalizer.load_ledger") == [(8, 0)]
     assert migrate(feed.administrator, load_catalog(), SECRET) == [f"schema: 0001 → {NEWEST}"]
+    sums = "SELECT sum(accepted)::int, sum(loaded)::int, sum(duplicate)::int FROM totalizer.ledger"
+    assert feed.rows(sums) == [(9, 8, 1)], "what a version before has not counted is the sum of the fates"

@@ -104,6 +104,18 @@ def test_answers_tell_of_the_limit(mine: Stack) -> None:
         assert "x-ratelimit-limit" not in unlimited.headers
 
 
+def test_session_updates_count_as_requests(mine: Stack) -> None:
+    headers = {"authorization": f"Bearer {mine.key}", "content-type": "application/json"}
+    body = json.dumps({"user_id": COMMAND["user_id"]}).encode()
+    found = []
+    for _ in range(42):
+        path = "/api/metrics/sessions/7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c12"
+        answer = HTTP.request("PUT", mine.url + path, body=body, headers=headers)
+        assert answer.headers["ratelimit-policy"].startswith('"requests";q=40')
+        found.append(answer.status)
+    assert found == [202] * 40 + [429] * 2
+
+
 def test_a_refusal_says_when_to_come_back(mine: Stack) -> None:
     for path, count in ((SINGLE, 40), (READ, 20)):
         taken(mine.url, path, mine.key, count)

@@ -18,7 +18,11 @@ DEFAULTS = {
     "TOTALIZER_AGGREGATION_PATH": None, "TOTALIZER_CATALOG": "", "TOTALIZER_TIME_ZONE": "UTC", "MAX_BATCH_SIZE": 1000,
     "TOTALIZER_BODY_BYTES_MAX": 8 << 20, "TOTALIZER_JOURNAL_QUOTA_BYTES": 4 << 30,
     "TOTALIZER_JOURNAL_SEGMENT_BYTES": 64 << 20, "TOTALIZER_LOAD_ROWS_MAX": 20_000,
-    "TOTALIZER_REFRESH_INTERVAL_MS": 500, "TOTALIZER_KEY_CACHE_MS": 2000,
+    "TOTALIZER_REFRESH_INTERVAL_MS": 500, "TOTALIZER_KEY_CACHE_MS": 2000, "TOTALIZER_RECEIPT_DAYS": 30,
+    "TOTALIZER_JWT_SECRET": None, "TOTALIZER_JWT_KEYS": None, "TOTALIZER_JWT_AUDIENCE": None,
+    "TOTALIZER_JWT_ISSUER": None, "TOTALIZER_JWT_LEEWAY_MS": 30_000, "TOTALIZER_JWT_REFRESH_MS": 10_000,
+    "RATE_LIMIT_MAX_REQUESTS": 1000, "RATE_LIMIT_WINDOW_MS": 60_000, "TOTALIZER_RATE_LIMIT_BATCHES": None,
+    "TOTALIZER_RATE_LIMIT_READS": None, "TOTALIZER_RATE_LIMIT_BYTES": 0, "TOTALIZER_AGGREGATION_PATH": None,
 }  # fmt: skip
 
 
@@ -39,6 +43,8 @@ def test_defaults() -> None:
 
 
 WRONG = [
+    ("RATE_LIMIT_MAX_REQUESTS", "-1"), ("RATE_LIMIT_WINDOW_MS", "999"), ("TOTALIZER_RATE_LIMIT_BYTES", "x"),
+    ("TOTALIZER_RATE_LIMIT_READS", "-1"), ("TOTALIZER_JWT_LEEWAY_MS", "600001"), ("TOTALIZER_JWT_REFRESH_MS", "0"),
     ("PORT", "0"), ("PORT", "65536"), ("PORT", "x"), ("PORT", "3000.5"), ("DB_PORT", "-1"), ("LOG_LEVEL", "loud"),
     ("TOTALIZER_WORKERS", "0"), ("TOTALIZER_WORKERS", "65"), ("DB_POOL_SIZE", "0"), ("TOTALIZER_TIME_ZONE", "Mars"),
     ("MAX_BATCH_SIZE", "0"), ("MAX_BATCH_SIZE", "100001"), ("TOTALIZER_BODY_BYTES_MAX", "1"),
@@ -64,9 +70,10 @@ def test_all_wrong_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("variable", sorted(SECRET_VARIABLES))
 def test_a_secret_is_shown_neither_in_errors_nor_in_repr(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setenv(variable, "hunter2")
+    secret = "hunter2" * 5
+    monkeypatch.setenv(variable, secret)
     settings = load_settings()
-    assert getattr(settings, VARIABLES[variable]) == "hunter2"
+    assert getattr(settings, VARIABLES[variable]) == secret
     assert "hunter2" not in repr(settings)
     assert "hunter2" not in str(settings)
     with pytest.raises(ConfigurationError) as caught:

@@ -11,7 +11,7 @@ import msgspec
 from totalizer.catalog import Catalog, EventType
 from totalizer.clock import Clock, utc_text
 from totalizer.collect.admission import Admission, AdmittedEvent, Item
-from totalizer.collect.each import UNDECODABLE
+from totalizer.collect.bodies import BATCH_FORM, BOM, UNDECODABLE, bad_json, kept, raw_events_of, timestamp_of
 from totalizer.collect.explain import explain
 from totalizer.collect.placing import fresh_ids, places, sent_id
 from totalizer.collect.render import Stamps
@@ -21,17 +21,11 @@ from totalizer.collect.validator import batch_struct, event_struct
 from totalizer.errors import Refusal, Refused
 from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids, request_event_uuid
 
-_RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _RAW_BATCH = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_TIMESTAMP: msgspec.json.Decoder[str | int | None] = msgspec.json.Decoder(str | int | None)
-#: For the message to a sender who got it wrong.
-_BATCH_FORM = 'a list of events under each event type, such as {"commits": [{…}, {…}]}'
 #: Nanoseconds of FUTURE_TOLERANCE.
 _TOLERANCE_NS = int(FUTURE_TOLERANCE.total_seconds()) * 1_000_000_000
 #: What is counted of an event that could have been accepted, had the whole batch been.
 _IN_BAD_COMPANY = Item("", 0, "rejected", "atomic", "")
-#: What some programs write before UTF-8; it is not JSON, and taken for nothing (RFC 8259 §8.1).
-BOM = b"\xef\xbb\xbf"
 
 
 class Collector:
@@ -83,9 +77,9 @@ class Collector:
         received_ns = self._clock.now_ns()
         tools = self._by_route[route]
         try:
-            event = tools.decode(body)
-        except msgspec.ValidationError as error:
-            raise Refused(Refusal.INVALID_EVENT, explain(error, body, tools.event_type)) from None
+            event = tools.decoder.decode(body)
+        except msgspec.ValidationError:
+            event = kept(tools, body)
         except UNDECODABLE as error:
             if body.startswith(BOM) and not body.startswith(BOM * 2):
                 return self.admit_one(organization_id, route, body.removeprefix(BOM), request)
@@ -159,14 +153,14 @@ class Collector:
     def _decode_each(self, admission: Admission) -> None:
         try:
             batch = _RAW_BATCH.decode(admission.body)
-            timestamp = _timestamp_of(batch)
-            raw_events = {name: _raw_events(name, raw) for name, raw in batch.items()}
+            timestamp = timestamp_of(batch)
+            raw_events = {name: raw_events_of(name, raw) for name, raw in batch.items()}
             self._set_default_time(admission, timestamp)
             self.refuse_too_many(sum(map(len, raw_events.values())))
             for name, events in raw_events.items():
                 self._decode_list(admission, name, events)
         except msgspec.ValidationError:
-            raise Refused(Refusal.BAD_REQUEST, f"a batch must be a JSON object, {_BATCH_FORM}") from None
+            raise Refused(Refusal.BAD_REQUEST, f"a batch must be a JSON object, {BATCH_FORM}") from None
         except UNDECODABLE as error:
             # What is skipped over at first is looked at closely only here.
             raise bad_json(error) from None
@@ -261,24 +255,6 @@ class Collector:
         )  # fmt: skip
 
 
-def _timestamp_of(batch: dict[str, msgspec.Raw]) -> str | int | None:
-    """Take the time of events without one out of a batch."""
-    raw = batch.pop("timestamp", None)
-    try:
-        return None if raw is None else _TIMESTAMP.decode(raw)
-    except msgspec.ValidationError:
-        shown = bytes(raw or b"")[:80].decode(errors="replace")
-        reason = f"timestamp: must be an RFC 3339 time or whole milliseconds since 1970, not {shown}"
-        raise Refused(Refusal.INVALID_TIME, reason) from None
-
-
-def _raw_events(name: str, raw: msgspec.Raw) -> list[msgspec.Raw]:
-    try:
-        return _RAW_EVENTS.decode(raw)
-    except msgspec.ValidationError:
-        raise Refused(Refusal.BAD_REQUEST, f"{name:.80}: must be a list of events; a batch is {_BATCH_FORM}") from None
-
-
 def _reject(
     admission: Admission, tools: TypeTools, events: list[Any], indexes: list[int] | None,
     index: int, field: str, reason: str,
@@ -286,9 +262,3 @@ def _reject(
     """Note an event of a batch that cannot be rendered, by its place in the request."""
     place = index if indexes is None else indexes[index]
     admission.reject(tools.event_type.name, place, tools.refusal(field), f"{field}: {reason}", events[index].id)
-
-
-def bad_json(error: Exception) -> Refused:
-    """The refusal of a body that is not JSON, or not UTF-8, or nested without end."""
-    reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-    return Refused(Refusal.BAD_JSON, f"the body is not valid JSON: {reason}")

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from totalizer.collect.admission import Admission
+from totalizer.collect.bodies import UNDECODABLE
 from totalizer.collect.explain import explain
 from totalizer.collect.type_tools import TypeTools
 from totalizer.errors import Refusal
 
 if TYPE_CHECKING:
     from totalizer.collect.admit import Collector
-
-#: What decoding hostile bytes can raise, besides ValidationError.
-UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Sent(NamedTuple):

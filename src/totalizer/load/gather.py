@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from totalizer.event import MINUTE_KEY, decode_batch, is_canonical_uuid
+from totalizer.event import MINUTE_KEY, BatchHeader, decode_batch, is_canonical_uuid
 from totalizer.store.loading import Target
 from totalizer.window import base_bucket_text
 
@@ -27,48 +27,62 @@ class Unreadable(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where consecutive lines of a target come from: one section of one record.
+    """Where a line comes from.
 
     Attributes:
         record: the record's place in the piece.
         organization_id: owner of the record.
         hour: in which it was received.
-        places: of the lines' events in the request; None if they are 0, 1, 2 and so on.
     """
 
     record: int
     organization_id: str
     hour: str
-    places: tuple[int, ...] | None = None
 
 
 class Origins:
-    """Where each line of a target comes from."""
+    """Where each line of a target comes from. What is not asked for is not worked out: most lines are just stored.
 
-    def __init__(self) -> None:
+    Args:
+        headers: of the piece's records; filled while lines are added.
+    """
+
+    def __init__(self, headers: list[BatchHeader | None]) -> None:
+        self._headers = headers
         self._starts: list[int] = []
-        self._origins: list[Origin] = []
+        self._records: list[int] = []
+        self._places: list[tuple[int, ...] | None] = []
         self._rows = 0
 
-    def add(self, origin: Origin, rows: int) -> None:
-        """So many more lines come from there."""
+    def add(self, record: int, rows: int, places: tuple[int, ...] | None = None) -> None:
+        """So many more lines come from a record; where their events stood in it, None if at 0, 1, 2 and so on."""
         self._starts.append(self._rows)
-        self._origins.append(origin)
+        self._records.append(record)
+        self._places.append(places)
         self._rows += rows
 
     def of(self, line: int) -> tuple[Origin, int]:
         """The origin of a line, and its event's place in the request."""
         at = bisect_right(self._starts, line) - 1
-        origin, offset = self._origins[at], line - self._starts[at]
-        return origin, offset if origin.places is None else origin.places[offset]
+        record, places, offset = self._records[at], self._places[at], line - self._starts[at]
+        header = self._headers[record]
+        assert header is not None
+        origin = Origin(record, _organization(header.organization_id), _hour(header.received_at[:13]))
+        return origin, offset if places is None else places[offset]
 
     def rows(self) -> dict[tuple[str, str], int]:
         """How many lines each (organisation, hour) has."""
+        raw: dict[tuple[str, str], int] = {}
+        ends = [*self._starts, self._rows][1:]
+        for start, end, record in zip(self._starts, ends, self._records, strict=True):
+            header = self._headers[record]
+            assert header is not None
+            key = header.organization_id, header.received_at[:13]
+            raw[key] = raw.get(key, 0) + end - start
         counts: dict[tuple[str, str], int] = {}
-        ends = [*self._starts[1:], self._rows]
-        for start, end, (_, organization_id, hour, _) in zip(self._starts, ends, self._origins, strict=True):
-            key = organization_id, hour
-            counts[key] = counts.get(key, 0) + end - start
+        for (organization_id, hour), rows in raw.items():
+            key = _organization(organization_id), _hour(hour)
+            counts[key] = counts.get(key, 0) + rows
         return counts
 
 
@@ -97,31 +111,29 @@ def gather(payloads: Iterable[bytes], rows_max: int) -> Gathered:
         payloads: of consecutive records.
         rows_max: records after the one that reaches this many lines are left.
     """
-    gathered = Gathered({}, [], 0, 0, {})
-    rows = records = 0
-    for payload in payloads:
+    lines: dict[Target, list[bytes]] = {}
+    origins: dict[Target, Origins] = {}
+    unreadable: list[Unreadable] = []
+    headers: list[BatchHeader | None] = []
+    rows = 0
+    for record, payload in enumerate(payloads):
         if rows >= rows_max:
             break
         try:
-            rows += _add(gathered, records, payload)
+            header, blocks = decode_batch(payload)
         except ValueError as error:
-            gathered.unreadable.append(Unreadable(payload, str(error), records))
-        records += 1
-    return gathered._replace(rows=rows, records=records)
-
-
-def _add(gathered: Gathered, record: int, payload: bytes) -> int:
-    header, blocks = decode_batch(payload)
-    organization_id, hour = _organization(header.organization_id), _hour(header.received_at[:13])
-    rows = 0
-    for section, block in zip(header.sections, blocks, strict=True):
-        target = Target(section.event_type, section.columns, section.keyed)
-        if target not in gathered.lines:
-            gathered.lines[target], gathered.origins[target] = [], Origins()
-        gathered.lines[target].extend(block.splitlines(keepends=True))
-        gathered.origins[target].add(Origin(record, organization_id, hour, section.places), section.rows)
-        rows += section.rows
-    return rows
+            unreadable.append(Unreadable(payload, str(error), record))
+            headers.append(None)
+            continue
+        headers.append(header)
+        for section, block in zip(header.sections, blocks, strict=True):
+            target = Target(section.event_type, section.columns, section.keyed)
+            if target not in lines:
+                lines[target], origins[target] = [], Origins(headers)
+            lines[target].extend(block.splitlines(keepends=True))
+            origins[target].add(record, section.rows, section.places)
+            rows += section.rows
+    return Gathered(lines, unreadable, rows, len(headers), origins)
 
 
 @lru_cache(maxsize=4096)

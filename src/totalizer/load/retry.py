@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from psycopg import Connection
 
-from totalizer.event import DAY
-from totalizer.load.gather import Gathered, Origin, Origins, gather, marks_of
+from totalizer.event import DAY, BatchHeader
+from totalizer.load.gather import Gathered, Origins, gather, marks_of
 from totalizer.load.section import Partitions, SectionLoader
 from totalizer.store import dead_letters, fates, loading
 from totalizer.store.dead_letters import DeadLetter
@@ -132,8 +132,8 @@ class _Section(SectionLoader):
 def _gathered(letter: DeadLetter, payload: bytes | None) -> Gathered:
     if not letter.in_ledger:
         return gather([letter.line], rows_max=1)
-    origins = Origins()
-    origins.add(Origin(0, letter.organization_id, letter.account.hour), 1)
+    origins = Origins([BatchHeader(letter.organization_id, letter.account.hour, ())])
+    origins.add(0, 1)
     if payload is None:
         return Gathered({letter.target: [letter.line]}, [], 1, 1, {letter.target: origins})
     mended = gather([payload], rows_max=1)

@@ -1,4 +1,4 @@
-"""SQL of the books: the balance of each organisation and hour, summing up, and forgetting what no receipt asks any more."""
+"""SQL of the books: each organisation's balance by the hour, summing up, forgetting what no receipt asks any more."""
 
 from __future__ import annotations
 

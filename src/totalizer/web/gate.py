@@ -27,10 +27,22 @@ async def enter(authenticator: Authenticator, request: Request[Any, Any, Any], a
         Refused: 401, 403 or 503 as `Authenticator.authenticate` has it; 429, the limit of queries is reached.
     """
     principal = await authenticator.authenticate(request.headers.get("authorization"), action)
-    meter = principal.meters.reads
+    await spend(request, principal.meters.reads)
+    return principal
+
+
+async def spend(request: Request[Any, Any, Any], meter: Meter) -> None:
+    """Count a request against a limit, of which its answer will tell.
+
+    Args:
+        request: which.
+        meter: of the limit, of who sent it.
+
+    Raises:
+        Refused: 429, the limit is reached.
+    """
     request.scope["state"][_METER] = meter
     await meter.spend(1)
-    return principal
 
 
 async def tell_limits(message: Message, scope: Scope) -> None:

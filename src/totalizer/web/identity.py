@@ -20,7 +20,7 @@ from totalizer.telemetry import logger
 from totalizer.web.identity_header import Credential, read_header
 from totalizer.web.identity_token import Claims, TokenVerifier
 from totalizer.web.limits import Limiter
-from totalizer.web.permissions import actions_of_role, actions_of_scopes
+from totalizer.web.permissions import ACTIONS, actions_of_role, actions_of_scopes
 from totalizer.web.principal import Known, Principal
 
 #: Credentials remembered; beyond it the oldest are forgotten. Wrong keys are apart: guessing pushes no right one out.
@@ -101,23 +101,20 @@ class Authenticator:
 
     async def _check(self, authorization: str, credential: Credential, before: Known | None) -> Known:
         """Ask the database; while it is away, or another request is asking, believe what was known."""
-        claims = await self._verify(credential) if credential.is_token else None
-        believable = before is not None and self._age(before) < BELIEVED_WITHOUT_DATABASE_S
-        away = self._clock.monotonic() < self._away_until
-        if believable and (away or authorization in self._asking):
-            assert before is not None
+        if before is not None and self._age(before) >= BELIEVED_WITHOUT_DATABASE_S:
+            before = None
+        if before is not None and authorization in self._asking:
             return before
-        if away:
-            raise _unavailable()
         self._asking.add(authorization)
         try:
+            # A token is checked whoever is away: its signature needs nobody.
+            claims = await self._verify(credential) if credential.is_token else None
+            if self._clock.monotonic() < self._away_until:
+                return _believed(before)
             principal = await self._look_up(credential, claims)
         except (psycopg.OperationalError, PoolTimeout):
             self._away_until = self._clock.monotonic() + AWAY_PAUSE_S
-            if believable:
-                assert before is not None
-                return before
-            raise _unavailable() from None
+            return _believed(before)
         finally:
             self._asking.discard(authorization)
         return self._remember(authorization, Known(principal, self._clock.monotonic()))
@@ -205,11 +202,19 @@ class Authenticator:
             ended = "this token has expired" if token else "this API key is unknown, revoked or expired"
             raise Refused(Refusal.UNAUTHENTICATED, ended)
         if action not in principal.actions:
-            may = ", ".join(sorted(principal.actions)) or "do nothing here"
-            raise Refused(Refusal.FORBIDDEN, f"{principal.title} may not {action}; it may {may}")
+            may = ", ".join(sorted(principal.actions)) or "nothing"
+            detail = f"{principal.title} may not {action} ({ACTIONS[action]}); it may {may}"
+            raise Refused(Refusal.FORBIDDEN, detail)
         return principal
 
 
-def _unavailable() -> Refused:
+def _believed(before: Known | None) -> Known:
+    """What was known, for want of an answer.
+
+    Raises:
+        Refused: nothing was.
+    """
+    if before is not None:
+        return before
     detail = "the credentials cannot be checked at present; try again"
-    return Refused(Refusal.DATABASE_UNAVAILABLE, detail, retry_after_s=5)
+    raise Refused(Refusal.DATABASE_UNAVAILABLE, detail, retry_after_s=5)

@@ -102,6 +102,8 @@ class Ingest:
         """
         principal = await self.enter(request)
         route = choose(self.routes[path], request.headers.get("content-type"))
+        meters = principal.meters
+        await (meters.batches if route.many else meters.requests).spend(1)
         status, answer = await self.give(principal, route, path, request, body)
         return status, route, answer
 
@@ -122,7 +124,7 @@ class Ingest:
             Refused: it is not accepted.
         """
         headers = request.headers
-        await principal.meters.spend_request(len(body), many=route.many)
+        await principal.meters.bytes.spend(len(body))
         if route.streams:
             answer, status = await route.stream(principal, request, _whole(body), self._append)
             return status, answer

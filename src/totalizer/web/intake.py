@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -37,7 +38,7 @@ class Request(Protocol):
 Append = Callable[[bytes], asyncio.Future[int]]
 
 
-class Route:
+class Route(ABC):
     """One way in: a path and a media type.
 
     Attributes:

@@ -58,19 +58,6 @@ class Meters:
             Meter(limiter, organization_id, kind) for kind in Limits._fields
         )
 
-    async def spend_request(self, size: int, *, many: bool) -> None:
-        """Count one request that brings events.
-
-        Args:
-            size: bytes of its body.
-            many: True if it holds any number of events.
-
-        Raises:
-            Refused: 429, a limit is reached; 413, the body is larger than what may be sent in a window.
-        """
-        await (self.batches if many else self.requests).spend(1)
-        await self.bytes.spend(size)
-
     def set_limits(self, limits: Limits) -> None:
         """Count to these from now on."""
         for kind, limit in zip(Limits._fields, limits, strict=True):

@@ -111,6 +111,7 @@ class Meter:
         """
         self.left += amount
         if not self.limit:
+            self.left = ENDLESS
             return
         if amount > self.limit:
             raise self._impossible(amount)
@@ -192,8 +193,8 @@ class Meter:
 
     def rest(self) -> bool:
         """True if nothing was spent since the last look: the next request takes the longer way, and tells the time."""
-        idle = self.left == self.seen
-        if idle:
+        idle = self.left == self.seen or not self.limit
+        if idle and self.limit:
             self.left, self._reserve = 0, self._reserve + self.left
         self.seen = self.left
         return idle

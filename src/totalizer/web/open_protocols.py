@@ -8,10 +8,9 @@ import msgspec
 from litestar.openapi.spec import OpenAPIType, Reference, Schema
 
 from totalizer.collect import Admission, Collector, Sent, Wrong, admit_each
-from totalizer.collect.admit import BOM, bad_json
 from totalizer.collect.analytics import KINDS, Messages
+from totalizer.collect.bodies import BOM, UNDECODABLE, bad_json
 from totalizer.collect.cloudevents import Attributes, mapped, of_headers
-from totalizer.collect.each import UNDECODABLE
 from totalizer.collect.members import members
 from totalizer.errors import Refusal, Refused
 from totalizer.web.intake import JSON, Request, Route, batch_answer
@@ -39,8 +38,9 @@ CLOUD_EVENT_SCHEMA = Schema(
 
 
 class CloudEventsRoute(Route):
-    """CloudEvents 1.0 over HTTP. The answer is 204 without a body once all are on disk; 202 with the answers per item
-    if only some could be accepted.
+    """CloudEvents 1.0 over HTTP.
+
+    The answer is 204 without a body once all are on disk; 202 with the answers per item if only some could be accepted.
 
     Args:
         collector: admits them.
@@ -85,6 +85,10 @@ class CloudEventsRoute(Route):
 
 def one(_: Request, body: bytes) -> list[bytes]:
     """The structured mode: the body is an event."""
+    try:
+        msgspec.json.decode(body)
+    except UNDECODABLE as error:
+        raise bad_json(error) from None
     return [body]
 
 

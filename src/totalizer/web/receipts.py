@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from binascii import b2a_hex
 from typing import NamedTuple
 
 from totalizer.clock import Clock
@@ -19,7 +20,7 @@ SECONDS_A_DAY = 86_400
 #: Bytes of the seal: 2⁹⁶ guesses.
 _SEAL_BYTES = 12
 _FORM = re.compile(
-    r"(?P<journal>[0-9a-f]{32})-(?P<sequence>[0-9a-f]{1,15})-(?P<accepted>[0-9a-f]{1,8})-(?P<at>[0-9a-f]{1,11})-"
+    r"(?P<journal>[0-9a-f]{32})-(?P<sequence>[0-9a-f]{1,15})-(?P<accepted>[0-9]{1,9})-(?P<at>[0-9a-f]{1,11})-"
     r"(?P<seal>[0-9a-f]{24})"
 ).fullmatch
 #: How the answers begin that get a receipt.
@@ -59,7 +60,7 @@ class Receipts:
 
     def __init__(self, key: bytes, journal_id: str, clock: Clock, *, days: int) -> None:
         self._sealer = hashlib.blake2b(key=key, digest_size=_SEAL_BYTES)
-        self._journal, self._clock, self._days = journal_id.replace("-", ""), clock, days
+        self._journal, self._clock, self._days = journal_id.replace("-", "").encode(), clock, days
 
     def add(self, answer: bytes, organization_id: str, sequence: int) -> bytes:
         """An answer with its receipt.
@@ -69,9 +70,9 @@ class Receipts:
             organization_id: who may ask with it.
             sequence: number of the journal's record.
         """
-        accepted = int(answer[len(_ACCEPTED) : answer.index(b",")])
-        text = f"{self._journal}-{sequence:x}-{accepted:x}-{self._clock.now_ns() // 1_000_000_000:x}"
-        return b'%b,"receipt":"%b-%b"}' % (answer[:-1], text.encode(), self._seal(organization_id, text).encode())
+        accepted = answer[len(_ACCEPTED) : answer.index(b",")]
+        text = b"%b-%x-%b-%x" % (self._journal, sequence, accepted, self._clock.now_ns() // 1_000_000_000)
+        return b'%b,"receipt":"%b-%b"}' % (answer[:-1], text, self._seal(organization_id, text))
 
     def read(self, token: str, organization_id: str) -> Receipt:
         """What a receipt says.
@@ -81,14 +82,14 @@ class Receipts:
         """
         found = _FORM(token)
         text, _, seal = token.rpartition("-")
-        if found is None or not hmac.compare_digest(seal, self._seal(organization_id, text)):
+        if found is None or not hmac.compare_digest(seal.encode(), self._seal(organization_id, text.encode())):
             raise Refused(
                 Refusal.NOT_FOUND, f"no receipt {token[:120]!r} of this organisation; use `receipt` of a 202 as it is"
             )
         journal, sequence, accepted, at = (found[name] for name in ("journal", "sequence", "accepted", "at"))
         receipt = Receipt(
             f"{journal[:8]}-{journal[8:12]}-{journal[12:16]}-{journal[16:20]}-{journal[20:]}",
-            int(sequence, 16), int(accepted, 16), int(at, 16),
+            int(sequence, 16), int(accepted), int(at, 16),
         )  # fmt: skip
         if self._clock.now_ns() // 1_000_000_000 - receipt.received_s > self._days * SECONDS_A_DAY:
             raise Refused(
@@ -97,7 +98,7 @@ class Receipts:
             )  # fmt: skip
         return receipt
 
-    def _seal(self, organization_id: str, text: str) -> str:
+    def _seal(self, organization_id: str, text: bytes) -> bytes:
         sealer = self._sealer.copy()
-        sealer.update(f"{organization_id} {text}".encode())
-        return sealer.hexdigest()
+        sealer.update(b"%b %b" % (organization_id.encode(), text))
+        return b2a_hex(sealer.digest())

@@ -9,6 +9,7 @@ from litestar import Request, Response, put
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
 from totalizer.web.encoding import check_encoding
+from totalizer.web.gate import spend
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import head_of
 from totalizer.web.intake import JSON, JSON_HEADERS, choose
@@ -33,6 +34,7 @@ def session_updates(ingest: Ingest, sessions: Sessions) -> Any:
         """Accepted once it is on disk. With `ended_at` it ends the session."""
         head = head_of(request)
         principal = await ingest.enter(head)
+        await spend(request, principal.meters.requests)
         choose({JSON: True}, head.headers.get("content-type"))
         canonical = canonical_session_id(session_id)
         body = await request.body()

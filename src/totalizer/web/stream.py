@@ -12,8 +12,7 @@ from litestar.openapi.spec import OpenAPIType, Schema
 
 from totalizer.catalog import EventType
 from totalizer.collect import Collector, Sent, Wrong, admit_each
-from totalizer.collect.admit import BOM
-from totalizer.collect.each import UNDECODABLE
+from totalizer.collect.bodies import BOM, UNDECODABLE
 from totalizer.errors import JournalFailed, Refusal, Refused
 from totalizer.web.durable import refusal_of
 from totalizer.web.encoding import StreamDecoder, check_encoding

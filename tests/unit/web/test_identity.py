@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
+import jwt
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
@@ -13,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from totalizer.errors import Refusal, Refused
 from totalizer.web import identity
 from totalizer.web.identity import BELIEVED_WITHOUT_DATABASE_S, Authenticator
+from totalizer.web.identity_token import TokenVerifier
 from totalizer.web.limits import Limiter, Limits
 from totalizer.web.principal import Known, Principal
 
@@ -130,7 +132,7 @@ def test_a_scope_that_a_key_lacks_is_forbidden(authenticator: Authenticator, clo
     assert authenticator.remembered(HEADER, "ingest") is None
     refused = refusal_of(authenticator, HEADER, "ingest")
     assert refused.refusal is Refusal.FORBIDDEN
-    assert refused.detail == "this API key may not ingest; it may query"
+    assert refused.detail == "this API key may not ingest (send events, start and end sessions); it may query"
 
 
 def test_a_key_ends_on_time_though_it_is_remembered(authenticator: Authenticator, clock: HandClock) -> None:
@@ -198,3 +200,42 @@ def test_a_pool_that_is_away_raises_what_the_authenticator_expects() -> None:
 
     with pytest.raises(psycopg.OperationalError):
         asyncio.run(ask())
+
+
+SECRET = "a shared secret of more than 32 bytes"
+ORGANIZATION = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
+
+
+def token_header(**changes: Any) -> str:
+    claims = {"organization_id": ORGANIZATION, "role": "developer", "exp": NOW_NS // 10**9 + 60, **changes}
+    return "Bearer " + jwt.encode(claims, SECRET, algorithm="HS256")
+
+
+def test_a_token_is_checked_though_the_database_is_away(pool: AwayPool, clock: HandClock) -> None:
+    authenticator = Authenticator(pool, clock, LIMITER, TokenVerifier(clock, secret=SECRET), cache_s=CACHE_S)
+    header = token_header()
+    assert refusal_of(authenticator, header).refusal is Refusal.DATABASE_UNAVAILABLE
+    known = Principal(ORGANIZATION, frozenset({"ingest"}), METERS, "the role developer", role="developer")
+    learn(authenticator, known, clock, header)
+    clock.sleep(CACHE_S + 1)
+    assert asyncio.run(authenticator.authenticate(header, "ingest")) == known
+    assert refusal_of(authenticator, token_header(role="root")).refusal is Refusal.UNAUTHENTICATED
+    clock.sleep(60)
+    refused = refusal_of(authenticator, header)
+    assert (refused.refusal, "has expired" in refused.detail) == (Refusal.UNAUTHENTICATED, True)
+
+
+def test_without_settings_tokens_are_not_taken(authenticator: Authenticator, pool: AwayPool) -> None:
+    assert "not taken here" in refusal_of(authenticator, token_header()).detail
+    assert pool.asked == 0
+
+
+def test_guessing_pushes_no_right_key_out(
+    authenticator: Authenticator, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "KEYS_REMEMBERED_MAX", 3)
+    learn(authenticator, principal(), clock)
+    for number in range(10):
+        learn(authenticator, None, clock, f"Bearer tz_guess{number}")
+    assert authenticator.remembered(HEADER, "ingest") is not None
+    assert len(authenticator._unknown) == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -270,6 +272,21 @@ def test_own_limits_of_an_organisation_take_effect_within_a_window(run: Any) -> 
     run(test)
 
 
+def test_a_limit_taken_away_while_it_was_in_use_is_gone(run: Any) -> None:
+    async def test(shared: Shared) -> None:
+        limiter = shared.process(Limits(requests=5))
+        meters = limiter.meters(ORGANIZATION, None)
+        await meters.requests.spend(1)
+        limiter.meters(ORGANIZATION, [0, None, None, None])
+        for _ in range(3):
+            await limiter._tick()
+        assert await taken(meters.requests, 100) == 100
+        assert meters.requests.left > 1 << 60, "nothing but a subtraction for each"
+        assert meters.requests.headers == []
+
+    run(test)
+
+
 def test_without_a_server_each_process_counts_to_its_share() -> None:
     async def main() -> None:
         limits, clock = Limits(requests=10, reads=1), HandClock()
@@ -341,6 +358,31 @@ def test_a_server_that_does_not_answer_delays_nobody_twice(run: Any) -> None:
         done = await asyncio.gather(*(refusal(meter) for _ in range(100)))
         assert done == [None] * 100
         assert limiter.away
+
+    run(test)
+
+
+def test_a_server_that_stands_still_and_goes_on(run: Any, valkey: EmbeddedValkey) -> None:
+    """Its connection is open all the while; an answer that comes late is nobody's."""
+
+    async def test(shared: Shared) -> None:
+        limiter = shared.process(Limits(requests=100, reads=100))
+        meters = limiter.meters(ORGANIZATION, None)
+        assert await taken(meters.requests, 10) == 10
+        assert valkey.pid is not None
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            done = await asyncio.gather(*(refusal(meters.reads) for _ in range(100)))
+            assert (done, limiter.away) == ([None] * 100, True)
+            await limiter._tick()
+            assert limiter.away
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+        await limiter._tick()
+        await asyncio.sleep(0.05)
+        assert not limiter.away
+        assert await taken(meters.reads, 10) == 0
+        assert 85 <= await taken(meters.requests, 100) <= 90, "a part whose answer came too late is lost"
 
     run(test)
 
