@@ -1,6 +1,6 @@
 """The socket that all API processes of a machine accept connections from: TCP, IPv4 or IPv6, or a Unix socket.
 
-One socket for all, and not one for each: a process that ends takes no waiting connection with it, since the next process
+One socket for all, and not one for each: a process that ends takes no waiting connection with it, since the next one
 accepts it. That is what makes a reload unnoticed.
 """
 

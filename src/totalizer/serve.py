@@ -46,7 +46,8 @@ def run_api(settings: Settings) -> None:
     # A wrong catalog or key stops the start here, with its message, and not in every worker.
     check(settings)
     server = Server(settings, check)
-    server.serve(target_loader=partial(create_front, server.listener.fileno()), wrap_loader=False)
+    loader: Any = partial(create_front, server.listener.fileno())
+    server.serve(target_loader=loader, wrap_loader=False)
 
 
 def check(settings: Settings | None = None) -> None:

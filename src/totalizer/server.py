@@ -41,13 +41,15 @@ Check = Callable[[], object]
 class Worker(WorkerProcess):
     """One API process, as its parent sees it."""
 
+    parent: Server
+
     def terminate(self) -> None:
         """Ask it to end: at once when all shall stop, after its connections were let go when it is replaced."""
-        if self.parent.replacing and self.is_alive():
+        if self.parent.replacing and self.inner.is_alive():
             self.interrupt_by_parent = True
             os.kill(self.inner.pid, DRAIN_SIGNAL)
         else:
-            super().terminate()
+            super().terminate()  # type: ignore[no-untyped-call]
 
 
 class Server(MPServer):
@@ -80,10 +82,10 @@ class Server(MPServer):
         descriptor, unix = self.listener.fileno(), self.listener.family == socket.AF_UNIX
         self.listener.set_inheritable(True)
         arguments = (descriptor, unix, BACKLOG) if sys.platform == "linux" else (descriptor, unix)
-        self._ssp, self._sfd, self._sso = None, descriptor, self.listener
-        self._shd = SocketHolder(*arguments)
+        holder: Any = SocketHolder(*arguments)
+        self._ssp, self._shd, self._sso = None, holder, self.listener
 
-    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Worker:
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Any) -> Worker:  # type: ignore[override]
         made = super()._spawn_worker(idx, target, callback_loader)
         made.__class__ = Worker  # the server names the class it makes
         assert isinstance(made, Worker)
@@ -100,7 +102,7 @@ class Server(MPServer):
         logger().info("reloading", workers=self.workers)
         self.replacing = True
         try:
-            super()._reload(spawn_target, target_loader)
+            super()._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]
         finally:
             self.replacing = False
         logger().info("reloaded", workers=self.workers)
@@ -109,7 +111,7 @@ class Server(MPServer):
         """Stop all processes, and remove the Unix socket."""
         if self.bind_uds is not None:
             remove_unix(self.bind_uds)
-        super().shutdown(exit_code)
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]
 
 
 def tls_of(settings: Settings) -> tuple[Path | None, Path | None]:

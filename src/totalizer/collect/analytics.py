@@ -90,7 +90,7 @@ class Messages:
 
 def _batch(raw: msgspec.Raw | None) -> list[msgspec.Raw]:
     if raw is None:
-        raise ValueError('it has no batch; send {"batch": [{"type": "track", …}, …]}')
+        raise ValueError("it has no batch; send {\"batch\": [{\"type\": \"track\", …}, …]}")
     try:
         return msgspec.json.decode(raw, type=list[msgspec.Raw])
     except msgspec.ValidationError as error:

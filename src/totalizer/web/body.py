@@ -117,10 +117,8 @@ class BodyReader:
         if task not in self._overdue:
             return asyncio.CancelledError()
         task.uncancel()
-        return Refused(
-            Refusal.BODY_TIMEOUT, f"the body did not come within {self._timeout_s:g} s; send it faster, or less at once",
-            headers=(("connection", "close"),),
-        )  # fmt: skip
+        detail = f"the body did not come within {self._timeout_s:g} s; send it faster, or less at once"
+        return Refused(Refusal.BODY_TIMEOUT, detail, headers=(("connection", "close"),))
 
     def _too_large(self) -> Refused:
         return Refused(Refusal.BODY_TOO_LARGE, f"the body is larger than {self.bytes_max} bytes; send smaller batches")

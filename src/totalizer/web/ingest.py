@@ -41,9 +41,9 @@ class Ingest:
     ) -> None:  # fmt: skip
         self._authenticator, self._journal = authenticator, journal
         self._bodies, self._receipts, self._repeats = bodies, receipts, repeats
-        self._body_bytes_max = body_bytes_max = bodies.bytes_max
+        self._body_bytes_max = bodies.bytes_max
         #: Path → media type → route.
-        self.routes = route_table(collector, line_bytes_max=body_bytes_max) | (more or {})
+        self.routes = route_table(collector, line_bytes_max=bodies.bytes_max) | (more or {})
         self._append = partial(append, journal)
 
     async def __call__(self, scope: Any, proto: Any) -> None:
