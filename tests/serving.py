@@ -96,7 +96,8 @@ def served(running: RunningStack, folder: Path, *arguments: str, **settings: str
     try:
         yield api
     finally:
-        assert api.stop() == 0, api.log_path.read_text()
+        code = api.stop()
+        assert code == 0, f"exit code {code}\n{api.log_path.read_text()}"
 
 
 def head(key: str, length: int, path: str = SINGLE, *more: str) -> bytes:

@@ -71,9 +71,7 @@ class Hammer:
 
 def stored(stack: Stack) -> list[str]:
     stack.drain()
-    rows = stack.sql(
-        "SELECT id::text FROM events.command_executions WHERE organization_id = %s", stack.organization_id
-    )
+    rows = stack.sql("SELECT id::text FROM events.command_executions WHERE organization_id = %s", stack.organization_id)
     return sorted(row[0] for row in rows)
 
 
@@ -147,7 +145,10 @@ def test_a_request_under_way_is_answered(stack: Stack, tmp_path: Path, ask: sign
             _until_letting_go(api, ask)
             connection.sendall(body[10:])
             assert rest(connection).startswith(b"HTTP/1.1 202 ")
-        wait_until(lambda: api.process.poll() is not None or not old & api.workers(), "the end of the old process")
+        if ask is signal.SIGTERM:
+            assert api.process.wait(30) == 0
+        else:
+            wait_until(lambda: not old & api.workers(), "the end of the old process")
     assert len(stored(stack)) == 1
 
 
