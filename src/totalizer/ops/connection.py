@@ -43,7 +43,7 @@ def stack_settings(home: Path | None = None, **more: object) -> Settings:
         ConfigurationError: a value cannot be used.
         OperationError: no database is named and none runs.
     """
-    settings = own_settings(home, **more)
+    settings = own_settings(home, None, **more)
     folder = settings.home.expanduser().resolve()
     state: State | None = server_part("totalizer.ops.state").read_state(folder)
     if state is None or not state.running():
