@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from functools import partial
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
 from totalizer.app import aggregation_of, catalog_for, dsn_of, limits_of, secret_of, spool_of
@@ -29,6 +30,8 @@ GC_THRESHOLD = 20_000
 #: How soon the journal's thread gets its turn from a busy event loop. At Python's 5 ms it waits longer for the
 #: interpreter than for the disk.
 SWITCH_INTERVAL_S = 0.0005
+#: Seconds between two looks whether the parent lives. Who killed it wants its processes and the socket gone as well.
+PARENT_LOOK_S = 1.0
 
 
 def run_api(settings: Settings) -> None:
@@ -93,6 +96,17 @@ def token_verifier_of(settings: Settings) -> TokenVerifier | None:
         SYSTEM_CLOCK, secret=settings.jwt_secret, keys=keys, audience=settings.jwt_audience,
         issuer=settings.jwt_issuer, leeway_s=settings.jwt_leeway_ms / 1000,
     )  # fmt: skip
+
+
+def end_with_parent() -> None:
+    """Ask this process to end, as by SIGTERM, when its parent is gone. On the event loop; returns at once."""
+    parent = parent_process()
+    if parent is None:
+        return
+    if os.getppid() == parent.pid:
+        asyncio.get_running_loop().call_later(PARENT_LOOK_S, end_with_parent)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def create_front(listener: int) -> Front:
@@ -176,6 +190,7 @@ def create_front(listener: int) -> Front:
         rejections.start()
 
         asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain)
+        end_with_parent()
 
     def drain() -> None:
         front.closing = True

@@ -133,6 +133,13 @@ def test_a_reload_with_settings_that_cannot_be_used_changes_nothing(stack: Stack
             assert b"batch_too_large" in rest(connection)
 
 
+def test_no_process_outlives_its_parent(stack: Stack, tmp_path: Path) -> None:
+    api = Served(stack.running, tmp_path, "--workers", "2")
+    api.process.kill()
+    api.process.wait()
+    wait_until(lambda: not _accepts(api), "the end of the processes")
+
+
 @pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGHUP])
 def test_a_request_under_way_is_answered(stack: Stack, tmp_path: Path, ask: signal.Signals) -> None:
     body = json.dumps({"id": str(uuid4()), **COMMAND}).encode()
