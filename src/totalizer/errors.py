@@ -201,6 +201,7 @@ class Refusal(Enum):
     RECEIPT_EXPIRED = "receipt_expired"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    BODY_TIMEOUT = "body_timeout"
     BODY_TOO_LARGE = "body_too_large"
     BATCH_TOO_LARGE = "batch_too_large"
     BATCH_EMPTY = "batch_empty"
@@ -228,6 +229,7 @@ STATUS_OF: dict[Refusal, int] = {
     Refusal.RECEIPT_EXPIRED: 410,
     Refusal.METHOD_NOT_ALLOWED: 405,
     Refusal.UNSUPPORTED_MEDIA_TYPE: 415,
+    Refusal.BODY_TIMEOUT: 408,
     Refusal.BODY_TOO_LARGE: 413,
     Refusal.BATCH_TOO_LARGE: 422,
     Refusal.BATCH_EMPTY: 422,

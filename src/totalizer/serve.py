@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 import sys
+from functools import partial
+from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
 from totalizer.app import aggregation_of, catalog_for, dsn_of, limits_of, secret_of, spool_of
 from totalizer.clock import SYSTEM_CLOCK
+from totalizer.listener import stop_accepting
 from totalizer.settings import Settings, hand_down, load_settings
 from totalizer.store.roles import Role
 from totalizer.telemetry import configure_logging, logger
@@ -20,35 +25,46 @@ if TYPE_CHECKING:
     from totalizer.web.identity_token import TokenVerifier
     from totalizer.web.limits import Limiter
 
-#: Seconds a request may take to finish when the API is asked to stop.
-STOP_TIMEOUT_S = 10
 #: New objects between two looks of the garbage collector. Requests leave no cycles, so it seldom finds anything.
 GC_THRESHOLD = 20_000
 #: How soon the journal's thread gets its turn from a busy event loop. At Python's 5 ms it waits longer for the
 #: interpreter than for the disk.
 SWITCH_INTERVAL_S = 0.0005
-#: Connections waiting to be accepted.
-BACKLOG = 2048
+#: Seconds between two looks whether the parent lives. Who killed it wants its processes and the socket gone as well.
+PARENT_LOOK_S = 1.0
 
 
 def run_api(settings: Settings) -> None:
-    """Serve HTTP until SIGTERM or SIGINT.
+    """Serve HTTP until SIGTERM or SIGINT; SIGHUP replaces the API processes one by one.
 
-    The server's worker processes read the settings again, from the environment they inherit.
+    They read the settings again, from the environment they inherit and the file `.env`.
+
+    Raises:
+        ConfigurationError: what is set cannot be used.
+        OperationError: the address cannot be listened on.
     """
-    from granian import Granian
-    from granian.constants import Interfaces, Loops
-    from granian.log import LogLevels
+    from totalizer.server import Server
 
     hand_down(settings)
     # A wrong catalog or key stops the start here, with its message, and not in every worker.
+    check(settings)
+    server = Server(settings, check)
+    loader: Any = partial(create_front, server.listener.fileno())
+    server.serve(target_loader=loader, wrap_loader=False)
+
+
+def check(settings: Settings | None = None) -> None:
+    """Make sure that the API can start with these settings, or those of the environment.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    from totalizer.server import tls_of
+
+    settings = settings or load_settings()
     catalog_for(settings)
     token_verifier_of(settings)
-    Granian(
-        "totalizer.serve:create_front", factory=True, interface=Interfaces.RSGI, address=settings.host,
-        port=settings.port, workers=settings.workers, backlog=BACKLOG, respawn_failed_workers=True,
-        workers_kill_timeout=STOP_TIMEOUT_S, log_level=LogLevels.warning, loop=Loops.uvloop,
-    ).serve()  # fmt: skip
+    tls_of(settings)
 
 
 def limiter_of(settings: Settings, redis: Redis | None) -> Limiter:
@@ -82,8 +98,23 @@ def token_verifier_of(settings: Settings) -> TokenVerifier | None:
     )  # fmt: skip
 
 
-def create_front() -> Front:
-    """The RSGI application of one API process. Called by the server."""
+def end_with_parent() -> None:
+    """Ask this process to end, as by SIGTERM, when its parent is gone. On the event loop; returns at once."""
+    parent = parent_process()
+    if parent is None:
+        return
+    if os.getppid() == parent.pid:
+        asyncio.get_running_loop().call_later(PARENT_LOOK_S, end_with_parent)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def create_front(listener: int) -> Front:
+    """The RSGI application of one API process. Called by the server.
+
+    Args:
+        listener: descriptor of the socket that connections are accepted from.
+    """
     from psycopg_pool import AsyncConnectionPool
     from redis.asyncio import Redis
 
@@ -91,8 +122,10 @@ def create_front() -> Front:
     from totalizer.journal import claim
     from totalizer.query.completeness import LocalJournals
     from totalizer.query.run import QueryService, configure_reader
+    from totalizer.server import DRAIN_S, DRAIN_SIGNAL
     from totalizer.web.api import Services, create_api
     from totalizer.web.asgi_bridge import AsgiBridge
+    from totalizer.web.body import BodyReader
     from totalizer.web.durable import JournalWaiters
     from totalizer.web.front import Front
     from totalizer.web.idempotency import Repeats
@@ -129,8 +162,9 @@ def create_front() -> Front:
     queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
     receipts = Receipts(receipt_key(secret_of(settings)), journal.id, SYSTEM_CLOCK, days=settings.receipt_days)
     sessions = Sessions(collector, pool, SYSTEM_CLOCK)
+    bodies = BodyReader(SYSTEM_CLOCK, bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
     ingest = Ingest(
-        authenticator, collector, journal, body_bytes_max=settings.body_bytes_max, receipts=receipts,
+        authenticator, collector, journal, bodies=bodies, receipts=receipts,
         repeats=Repeats(SYSTEM_CLOCK, redis), more=session_routes(sessions),
     )  # fmt: skip
     quarantine = Quarantine(dsn_of(settings, Role.WRITER), collector)
@@ -151,10 +185,20 @@ def create_front() -> Front:
         waiters.attach(asyncio.get_running_loop(), journal)
         # Not waiting: without a database the API still starts, says so in its health, and gets ready by itself.
         await pool.open(wait=False)
+        bodies.start()
         limiter.start()
         rejections.start()
 
+        asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain)
+        end_with_parent()
+
+    def drain() -> None:
+        front.closing = True
+        stop_accepting(listener)
+        asyncio.get_running_loop().call_later(DRAIN_S, os.kill, os.getpid(), signal.SIGTERM)
+
     async def stop() -> None:
+        bodies.stop()
         await limiter.stop()
         await rejections.stop()
         await authenticator.close()
@@ -163,4 +207,5 @@ def create_front() -> Front:
             await redis.aclose()
         journal.close()
 
-    return Front(ingest, AsgiBridge(api, settings.body_bytes_max), start, stop)
+    front = Front(ingest, AsgiBridge(api, bodies), start, stop)
+    return front

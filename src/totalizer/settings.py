@@ -38,6 +38,40 @@ class Settings(BaseSettings):
     host: Annotated[str, _named("HOST", "Address the API listens on.")] = "127.0.0.1"
     port: Annotated[int, _named("PORT", "TCP port of the API.", ge=1, le=65535)] = 3000
     workers: Annotated[int, _named("TOTALIZER_WORKERS", "API processes, each with its own journal.", ge=1, le=64)] = 1
+    uds: Annotated[Path | None, _named("TOTALIZER_UDS", "Unix socket the API listens on instead of HOST and PORT.")] = (
+        None
+    )
+    tls_cert: Annotated[
+        Path | None, _named("TOTALIZER_TLS_CERT", "PEM file of the certificate and what it is signed with; for HTTPS.")
+    ] = None
+    tls_key: Annotated[Path | None, _named("TOTALIZER_TLS_KEY", "PEM file of the certificate's key.")] = None
+    connections_max: Annotated[
+        int,
+        _named(
+            "TOTALIZER_CONNECTIONS_MAX",
+            "Connections one API process holds; further ones wait to be accepted.",
+            ge=1,
+            le=100_000,
+        ),
+    ] = 1024
+    header_timeout_ms: Annotated[
+        int,
+        _named(
+            "TOTALIZER_HEADER_TIMEOUT_MS",
+            "Longest time for a request's header, and between two requests of a connection.",
+            ge=100,
+            le=3_600_000,
+        ),
+    ] = 30_000
+    body_timeout_ms: Annotated[
+        int,
+        _named(
+            "TOTALIZER_BODY_TIMEOUT_MS",
+            "Longest time for a request's body; of a stream, for its next piece.",
+            ge=100,
+            le=3_600_000,
+        ),
+    ] = 30_000
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _named("LOG_LEVEL", "Least severe level that is logged."),
@@ -184,6 +218,7 @@ def hand_down(settings: Settings) -> None:
         os.environ["DATABASE_URL"] = settings.database_url
     if settings.redis_url is not None:
         os.environ["REDIS_URL"] = settings.redis_url
+    os.environ["TOTALIZER_WORKERS"] = str(settings.workers)
 
 
 def _shown(item: object) -> str:

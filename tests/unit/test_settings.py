@@ -24,6 +24,11 @@ DEFAULTS = {
     "RATE_LIMIT_MAX_REQUESTS": 1000, "RATE_LIMIT_WINDOW_MS": 60_000, "TOTALIZER_RATE_LIMIT_BATCHES": None,
     "TOTALIZER_RATE_LIMIT_READS": None, "TOTALIZER_RATE_LIMIT_BYTES": 0,
 }  # fmt: skip
+#: What connections are served with.
+DEFAULTS |= {
+    "TOTALIZER_UDS": None, "TOTALIZER_TLS_CERT": None, "TOTALIZER_TLS_KEY": None, "TOTALIZER_CONNECTIONS_MAX": 1024,
+    "TOTALIZER_HEADER_TIMEOUT_MS": 30_000, "TOTALIZER_BODY_TIMEOUT_MS": 30_000,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +56,11 @@ WRONG = [
     ("TOTALIZER_JOURNAL_QUOTA_BYTES", "1"), ("TOTALIZER_JOURNAL_SEGMENT_BYTES", "1"), ("TOTALIZER_LOAD_ROWS_MAX", "0"),
     ("TOTALIZER_REFRESH_INTERVAL_MS", "1"), ("TOTALIZER_KEY_CACHE_MS", "-1"),
 ]  # fmt: skip
+WRONG += [
+    (name, value)
+    for name in ("TOTALIZER_CONNECTIONS_MAX", "TOTALIZER_HEADER_TIMEOUT_MS", "TOTALIZER_BODY_TIMEOUT_MS")
+    for value in ("0", "-1", "10000000", "many")
+]
 
 
 @pytest.mark.parametrize(("variable", "value"), WRONG)

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
-from totalizer.errors import Refusal, Refused
+from totalizer.errors import Refused
 from totalizer.web import problem
+from totalizer.web.body import BodyReader
 
 #: Characters a path may hold as they are (RFC 3986 §3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=~"
@@ -19,46 +20,20 @@ _PATH_SAFE = "/:@!$&'()*+,;=~"
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-async def read_body(scope: Any, proto: Any, bytes_max: int) -> bytes:
-    """The request's body.
-
-    Raises:
-        Refused: it is longer than `bytes_max`; not more than that was read.
-    """
-    length = scope.headers.get("content-length")
-    if length is not None:
-        # The server has checked that the length is a number and delivers no more than it.
-        if int(length) > bytes_max:
-            raise _too_large(bytes_max)
-        body: bytes = await proto()
-        return body
-    chunks, size = [], 0
-    async for chunk in proto:
-        size += len(chunk)
-        if size > bytes_max:
-            raise _too_large(bytes_max)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large(bytes_max: int) -> Refused:
-    return Refused(Refusal.BODY_TOO_LARGE, f"the body is larger than {bytes_max} bytes; send smaller batches")
-
-
 class AsgiBridge:
     """Serves one RSGI request with an ASGI application.
 
     Args:
         app: the application.
-        body_bytes_max: longest body it is given.
+        bodies: reads the requests' bodies.
     """
 
-    def __init__(self, app: ASGIApp, body_bytes_max: int) -> None:
-        self._app, self._body_bytes_max = app, body_bytes_max
+    def __init__(self, app: ASGIApp, bodies: BodyReader) -> None:
+        self._app, self._bodies = app, bodies
 
     async def __call__(self, scope: Any, proto: Any) -> None:
         try:
-            body = await read_body(scope, proto, self._body_bytes_max)
+            body = await self._bodies.read(scope, proto)
         except Refused as refused:
             proto.response_bytes(*problem.response(refused))
             return

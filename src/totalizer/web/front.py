@@ -12,6 +12,9 @@ from totalizer.web.ingest import Ingest
 #: Something done on the event loop before or after all requests.
 Step = Callable[[], Coroutine[Any, Any, None]]
 
+Headers = list[tuple[str, str]]
+CLOSE = ("connection", "close")
+
 
 class Front:
     """What the server calls for each request.
@@ -21,11 +24,15 @@ class Front:
         bridge: the API behind it.
         start: run on the event loop before the first request.
         stop: run on it after the last.
+
+    Attributes:
+        closing: True to close each connection with the next answer on it.
     """
 
     def __init__(self, ingest: Ingest, bridge: AsgiBridge, start: Step, stop: Step) -> None:
         self._ingest, self._bridge, self._start, self._stop = ingest, bridge, start, stop
         self._hot = frozenset(ingest.routes)
+        self.closing = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(self._start())
@@ -34,11 +41,35 @@ class Front:
         loop.run_until_complete(self._stop())
 
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
+        if self.closing:
+            proto = _Closing(proto)
         if scope.proto == "http" and scope.path in self._hot and scope.method == "POST":
             return self._ingest(scope, proto)
         if scope.proto != "http":
             return _refuse_websocket(proto)
         return self._bridge(scope, proto)
+
+
+class _Closing:
+    """A request whose answer says that the connection ends with it."""
+
+    def __init__(self, proto: Any) -> None:
+        self._proto = proto
+
+    def __call__(self) -> Any:
+        return self._proto()
+
+    def __aiter__(self) -> Any:
+        return self._proto.__aiter__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._proto, name)
+
+    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
+        self._proto.response_bytes(status, [*headers, CLOSE], body)
+
+    def response_stream(self, status: int, headers: Headers) -> Any:
+        return self._proto.response_stream(status, [*headers, CLOSE])
 
 
 async def _refuse_websocket(proto: Any) -> None:

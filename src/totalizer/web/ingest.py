@@ -10,7 +10,7 @@ from totalizer.collect import Collector
 from totalizer.errors import JournalFailed, Refused
 from totalizer.journal import Journal
 from totalizer.web import problem
-from totalizer.web.asgi_bridge import read_body
+from totalizer.web.body import BodyReader
 from totalizer.web.durable import append, refusal_of
 from totalizer.web.encoding import check_encoding, unpack
 from totalizer.web.idempotency import Repeats, identity_of
@@ -29,20 +29,21 @@ class Ingest:
         authenticator: who is it?
         collector: is it right?
         journal: is it durable?
-        body_bytes_max: longest body that is read as a whole.
+        bodies: reads the requests' bodies.
         receipts: what will have become of it?
         repeats: was it sent before?
         more: further routes, path → media type → route.
     """
 
     def __init__(
-        self, authenticator: Authenticator, collector: Collector, journal: Journal, *, body_bytes_max: int,
+        self, authenticator: Authenticator, collector: Collector, journal: Journal, *, bodies: BodyReader,
         receipts: Receipts, repeats: Repeats, more: dict[str, ByMediaType] | None = None,
     ) -> None:  # fmt: skip
         self._authenticator, self._journal = authenticator, journal
-        self._body_bytes_max, self._receipts, self._repeats = body_bytes_max, receipts, repeats
+        self._bodies, self._receipts, self._repeats = bodies, receipts, repeats
+        self._body_bytes_max = bodies.bytes_max
         #: Path → media type → route.
-        self.routes = route_table(collector, line_bytes_max=body_bytes_max) | (more or {})
+        self.routes = route_table(collector, line_bytes_max=bodies.bytes_max) | (more or {})
         self._append = partial(append, journal)
 
     async def __call__(self, scope: Any, proto: Any) -> None:
@@ -65,11 +66,13 @@ class Ingest:
             if meter.left < 0:
                 await meter.more(1)
             if route.streams:
-                answer, status = await route.stream(principal, scope, _metered(proto, meters.bytes), self._append)
+                answer, status = await route.stream(
+                    principal, scope, _metered(self._bodies.pieces(proto), meters.bytes), self._append
+                )
                 proto.response_bytes(status, route.headers + meter.headers, answer)
                 return
             encoding = check_encoding(headers.get("content-encoding"))
-            body = await read_body(scope, proto, self._body_bytes_max)
+            body = await self._bodies.read(scope, proto)
             meters.bytes.left -= len(body)
             if meters.bytes.left < 0:
                 await meters.bytes.more(len(body))
@@ -161,9 +164,9 @@ class Ingest:
         return status, answer
 
 
-async def _metered(proto: Any, meter: Meter) -> AsyncIterator[bytes]:
+async def _metered(chunks: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:
     """The chunks of a body, each counted before it is given out."""
-    async for chunk in proto:
+    async for chunk in chunks:
         await meter.spend(len(chunk))
         yield chunk
 

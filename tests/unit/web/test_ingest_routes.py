@@ -20,6 +20,7 @@ from totalizer.errors import Refused
 from totalizer.event import decode_batch
 from totalizer.journal import BEGINNING, JournalReader, claim
 from totalizer.web.api import _refused
+from totalizer.web.body import BodyReader
 from totalizer.web.durable import JournalWaiters
 from totalizer.web.idempotency import Repeats
 from totalizer.web.ingest import Ingest
@@ -53,7 +54,7 @@ class Served:
         collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=100)
         everybody: Any = Everybody()
         ingest = Ingest(
-            everybody, collector, self.journal, body_bytes_max=10_000,
+            everybody, collector, self.journal, bodies=BodyReader(SYSTEM_CLOCK, bytes_max=10_000, timeout_s=60),
             receipts=Receipts(b"key", self.journal.id, SYSTEM_CLOCK, days=30), repeats=Repeats(SYSTEM_CLOCK),
         )  # fmt: skip
 

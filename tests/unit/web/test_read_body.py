@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from totalizer.clock import SYSTEM_CLOCK
 from totalizer.errors import Refusal, Refused
-from totalizer.web.asgi_bridge import read_body
+from totalizer.web.body import BodyReader
 
 
 class Sent:
@@ -33,7 +34,7 @@ class Sent:
 def read(sent: Sent, length: str | None) -> bytes:
     headers = {} if length is None else {"content-length": length}
     scope: Any = SimpleNamespace(headers=headers)
-    return asyncio.run(read_body(scope, sent, 10))
+    return asyncio.run(BodyReader(SYSTEM_CLOCK, bytes_max=10, timeout_s=60).read(scope, sent))
 
 
 @pytest.mark.parametrize("length", ["10", None])

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from totalizer.errors import ConfigurationError
 from totalizer.ops.commands.options import HomeOption
 from totalizer.ops.connection import own_settings
 from totalizer.ops.console import OUT
@@ -30,6 +31,11 @@ def up(
     PostgreSQL and Valkey are started too, unless DATABASE_URL or DB_HOST, and REDIS_URL, name others.
     """
     settings = own_settings(home, port)
+    if settings.uds or settings.tls_cert or settings.tls_key:
+        raise ConfigurationError(
+            "TOTALIZER_UDS, TOTALIZER_TLS_CERT and TOTALIZER_TLS_KEY are for `totalizer serve`; `totalizer up` serves "
+            "HTTP on HOST and PORT. Unset them, or run the parts by themselves"
+        )
     plan_module = server_part("totalizer.ops.plan")
     plan = plan_module.UpPlan(
         home=str(settings.home.expanduser().resolve()),

@@ -1,0 +1,124 @@
+"""The bodies of requests: read whole or in pieces, not longer and not slower than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from totalizer.clock import Clock
+from totalizer.errors import Refusal, Refused
+
+#: Seconds between two looks for bodies that take too long, as a part of the time they may take.
+LOOK_PART = 0.25
+
+
+class BodyReader:
+    """Reads the bodies of one process' requests.
+
+    One look for all of them now and then, and no timer for each: most bodies are there when they are asked for.
+
+    Args:
+        clock: time source.
+        bytes_max: longest body that is read as a whole.
+        timeout_s: longest time for it; of a body read in pieces, for each. It may be a quarter more.
+    """
+
+    def __init__(self, clock: Clock, *, bytes_max: int, timeout_s: float) -> None:
+        self.bytes_max, self._timeout_s, self._clock = bytes_max, timeout_s, clock
+        self._begun: dict[asyncio.Task[Any], float] = {}
+        self._overdue: set[asyncio.Task[Any]] = set()
+        self._look: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Look for slow bodies from now on, on the running event loop."""
+        self._look = asyncio.get_running_loop().call_later(self._timeout_s * LOOK_PART, self._end_overdue)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._look is not None:
+            self._look.cancel()
+
+    def _end_overdue(self) -> None:
+        before = self._clock.monotonic() - self._timeout_s
+        for task, begun in self._begun.items():
+            if begun <= before and task not in self._overdue:
+                self._overdue.add(task)
+                task.cancel()
+        self.start()
+
+    async def read(self, scope: Any, proto: Any) -> bytes:
+        """The whole body.
+
+        Raises:
+            Refused: it is longer than `bytes_max`, and not more than that was read; or it does not come.
+        """
+        length = scope.headers.get("content-length")
+        if length is None:
+            return await self._gather(proto)
+        # The server has checked that the length is a number and delivers no more than it.
+        if int(length) > self.bytes_max:
+            raise self._too_large()
+        task = self._begin()
+        try:
+            body: bytes = await proto()
+        except asyncio.CancelledError:
+            raise self._reason(task) from None
+        finally:
+            self._end(task)
+        return body
+
+    async def pieces(self, proto: Any) -> AsyncIterator[bytes]:
+        """The body in pieces, of any length in all.
+
+        Raises:
+            Refused: the next piece does not come.
+        """
+        chunks = aiter(proto)
+        while True:
+            task = self._begin()
+            try:
+                chunk = await anext(chunks)
+            except StopAsyncIteration:
+                return
+            except asyncio.CancelledError:
+                raise self._reason(task) from None
+            finally:
+                self._end(task)
+            yield chunk
+
+    async def _gather(self, proto: Any) -> bytes:
+        chunks, size = [], 0
+        task = self._begin()
+        try:
+            async for chunk in proto:
+                size += len(chunk)
+                if size > self.bytes_max:
+                    raise self._too_large()
+                chunks.append(chunk)
+        except asyncio.CancelledError:
+            raise self._reason(task) from None
+        finally:
+            self._end(task)
+        return b"".join(chunks)
+
+    def _begin(self) -> asyncio.Task[Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._begun[task] = self._clock.monotonic()
+        return task
+
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        self._begun.pop(task, None)
+        self._overdue.discard(task)
+
+    def _reason(self, task: asyncio.Task[Any]) -> BaseException:
+        """What a cancelled wait becomes: a refusal if it was for being slow."""
+        if task not in self._overdue:
+            return asyncio.CancelledError()
+        task.uncancel()
+        detail = f"the body did not come within {self._timeout_s:g} s; send it faster, or less at once"
+        return Refused(Refusal.BODY_TIMEOUT, detail, headers=(("connection", "close"),))
+
+    def _too_large(self) -> Refused:
+        return Refused(Refusal.BODY_TOO_LARGE, f"the body is larger than {self.bytes_max} bytes; send smaller batches")
