@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from statistics import quantiles
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import uvloop
 
 from benchmarks.bare_log import Log, OnCommit
-from totalizer.web.ingest import JournalWaiters
 
 #: Makes a log that tells `on_commit` of each group.
 Opener = Callable[[OnCommit], Log]
@@ -77,9 +76,33 @@ def blocking_threads(opener: Opener, producers: int, payload: bytes, seconds: fl
     return _run(latencies, took)
 
 
+class Waiters:
+    """Wakes the tasks of a group on their event loop, all in one go, as the API does."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake on this loop from now on."""
+        self._loop = loop
+
+    def on_commit(self, tokens: list[Any], error: Exception | None) -> None:
+        """Called by the log's thread once a group, with the futures of its tasks."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(_resolve, tokens, error)
+
+
+def _resolve(futures: list[Any], error: Exception | None) -> None:
+    for future in futures:
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+
+
 def in_flight(opener: Opener, producers: int, payload: bytes, seconds: float) -> Run:
     """Tasks of one event loop that append and await, as the API's requests do; each one record at a time."""
-    waiters = JournalWaiters()
+    waiters = Waiters()
     latencies: list[list[float]] = [[] for _ in range(producers)]
 
     async def produce(log: Log, mine: list[float], until: float) -> None:
