@@ -79,8 +79,11 @@ def crowd(folder: Path, size: Size) -> Iterator[Result]:
     note(f"{PROCESSES} processes: {files} batch files; p50 {median(each['p50_ms'] for each in figures):.2f} ms")
     budget = f"{BUDGET_MS:.0f} ms for 99 %"
     for name, case in (("p99_ms", "add: p99"), ("flush_p99_ms", "flush: p99")):
-        values = [max(each[name] for each in figures)]
-        yield less_is_better(BENCH, f"{PROCESSES} processes, {case} of the slowest", "ms", values, budget, [BUDGET_MS])
+        for whose, choose in (("middle", median), ("slowest", max)):
+            values = [choose([each[name] for each in figures])]
+            yield less_is_better(
+                BENCH, f"{PROCESSES} processes, {case} of the {whose}", "ms", values, budget, [BUDGET_MS]
+            )
 
 
 def memory(folder: Path, size: Size) -> Iterator[Result]:
