@@ -1,7 +1,7 @@
 """Places where a process can be made to die, to stop or to meet a disk that refuses: how crashes are tried out.
 
 They are off unless the environment variable TOTALIZER_FAILPOINTS names some, for example
-`journal.group.synced=kill:3;load.committed=stop`: at the third hit of the one and the first of the other. Whoever
+`journal.group.synced=kill:3;load.piece.committed=stop`: at the third hit of the one and the first of the other. Whoever
 passes such a place asks `failpoint.ARMED` and nothing more while they are off; none lies on the way of a single event.
 """
 
