@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -50,7 +51,7 @@ class Group:
         self.error: JournalFailed | None = None
 
 
-class GroupCommit:
+class GroupCommit(ABC):
     """Collects records while the one before is written, and has `commit` make each group durable in one thread.
 
     Args:
@@ -93,9 +94,9 @@ class GroupCommit:
         self._groups.put(None)
         self._thread.join()
 
+    @abstractmethod
     def commit(self, payloads: list[bytes]) -> None:
         """Make a group durable; called in the writer thread."""
-        raise NotImplementedError
 
     def _run(self) -> None:
         while (group := self._groups.get()) is not None:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.edge_bare import BareLog
+from benchmarks.bare_log import BareLog
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.edge import Batch, Delivery, FlushError, SinkUnavailable, SmartBatchAggregator
 from totalizer.edge.batch_utils import calculate_percentile
@@ -75,8 +75,8 @@ def add(folder: Path, threads: int, seconds: float) -> dict[str, float]:
 def bare(folder: Path, threads: int, seconds: float) -> dict[str, float]:
     """The same entries, encoded and nothing else, into a bare log."""
     folder.mkdir(parents=True, exist_ok=True)
-    with BareLog(folder / "bare.log") as log:
-        return measure(lambda number: log.add(_encode(entry(number)) + b"\n"), threads, seconds)
+    with contextlib.closing(BareLog(folder, on_commit=lambda tokens, error: None)) as log:
+        return measure(lambda number: log.append_and_wait(_encode(entry(number)) + b"\n"), threads, seconds)
 
 
 def paced(folder: Path, per_s: int, seconds: float) -> dict[str, float]:
