@@ -54,7 +54,7 @@ class CleanupResult:
 
     def to_document(self) -> dict[str, Any]:
         """As JSON has it."""
-        return document(self)  # type: ignore[no-any-return]
+        return document(self)
 
 
 class Cleanup:

@@ -117,7 +117,7 @@ class HealthStatus:
 
     def to_document(self) -> dict[str, Any]:
         """As the health file has it."""
-        return document(self)  # type: ignore[no-any-return]
+        return document(self)
 
 
 def write_health(status: HealthStatus, folder: Path, files_max: int) -> Path:

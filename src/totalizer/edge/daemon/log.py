@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Protocol
 
+from totalizer.edge.daemon.document import camel
+
 LOGGER = logging.getLogger("totalizer.edge.daemon")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -56,10 +58,5 @@ class Log:
 
     def _keep(self, level: int, operation: str, members: dict[str, Any]) -> None:
         if self._trail is not None:
-            said = {_key(name): value for name, value in members.items()}
+            said = {camel(name): value for name, value in members.items()}
             self._trail.record(operation.replace("_", "-"), level=logging.getLevelName(level).lower(), **said)
-
-
-def _key(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)

@@ -32,7 +32,7 @@ class RecoveryMetrics:
 
     def to_document(self) -> dict[str, Any]:
         """As JSON has it."""
-        return document(self)  # type: ignore[no-any-return]
+        return document(self)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DaemonMetrics:
 
     def to_document(self) -> dict[str, Any]:
         """As JSON has it."""
-        return document(self)  # type: ignore[no-any-return]
+        return document(self)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ExportedMetrics:
 
     def to_document(self) -> dict[str, Any]:
         """As JSON has it."""
-        return document(self)  # type: ignore[no-any-return]
+        return document(self)
 
 
 class Counters:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.adopt import Adopted, adopt
 from totalizer.edge.aggregator import SmartBatchAggregator
 from totalizer.edge.daemon import CronRecoveryDaemon
+from totalizer.edge.daemon.document import document
 from totalizer.edge.daemon.recovery import RecoveryResult
 from totalizer.edge.status import JournalStatus, request_flush, waiting
 from totalizer.errors import OperationError, ValidationError
@@ -43,9 +44,7 @@ class Flushed:
 
     def to_document(self) -> dict[str, Any]:
         """As JSON, with `failedBatches` for `failed_batches`."""
-        document = asdict(self)
-        document["failedBatches"] = document.pop("failed_batches")
-        return document
+        return document(self)
 
 
 def add_entries(place: Place, entries: Iterable[Mapping[str, Any]]) -> int:
