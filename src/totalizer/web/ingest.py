@@ -154,10 +154,7 @@ class Ingest:
     async def _admit(
         self, principal: Principal, route: Route, request: Request, body: bytes, identity: bytes | None
     ) -> tuple[int, bytes]:
-        if identity is None:
-            payload, answer, status = route.admit(principal, request, body)
-        else:
-            payload, answer, status = route.admit_known(principal, request, body, identity)
+        payload, answer, status = route.admit(principal, request, body, identity)
         sequence = await append(self._journal, payload)
         if route.receipts:
             answer = self._receipts.add(answer, principal.organization_id, sequence)

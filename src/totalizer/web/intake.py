@@ -59,26 +59,22 @@ class Route(ABC):
     streams = False
     receipts = False
 
-    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
+    def admit(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
+    ) -> tuple[bytes, bytes, int]:
         """Payload for the journal (never empty), answer and its status, for a body read as a whole. Waits for nothing.
+
+        Args:
+            principal: whose events they are.
+            request: the request.
+            body: unpacked.
+            identity: at most 64 bytes that stand for the request, the same for each attempt to send it, so that events
+                without an id get the same at a repeat. None if it cannot be told from others.
 
         Raises:
             Refused: it is not accepted.
         """
         raise NotImplementedError(f"{self.summary}: bodies are read piece by piece")
-
-    def admit_known(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes
-    ) -> tuple[bytes, bytes, int]:
-        """The same for a request that can be told from others, so that events without an id get the same at a repeat.
-
-        Args:
-            identity: at most 64 bytes that stand for the request; the same for each attempt to send it.
-
-        Raises:
-            Refused: it is not accepted.
-        """
-        return self.admit(principal, request, body)
 
     async def stream(
         self, principal: Principal, request: Request, chunks: AsyncIterator[bytes], append: Append
@@ -111,16 +107,8 @@ class SingleRoute(Route):
     def __init__(self, collector: Collector, route: str) -> None:
         self._collector, self._admit, self._route = collector, collector.admit_one, route
 
-    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
-        try:
-            payload, event_id = self._admit(principal.organization_id, self._route, body)
-        except Refused as refused:
-            self._count(principal, refused)
-            raise
-        return payload, f'{{"accepted":1,"rejected":0,"items":[],"id":"{event_id}"}}'.encode(), 202
-
-    def admit_known(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes
+    def admit(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
     ) -> tuple[bytes, bytes, int]:
         try:
             payload, event_id = self._admit(principal.organization_id, self._route, body, identity)
@@ -146,16 +134,11 @@ class BatchRoute(Route):
     def __init__(self, collector: Collector) -> None:
         self._admit = collector.admit_batch
 
-    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
-        query = request.query_string
-        admission = self._admit(principal.organization_id, body, atomic=bool(query) and wants_atomic(query))
-        return admission.payload, batch_answer(admission), 202
-
-    def admit_known(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes
+    def admit(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
     ) -> tuple[bytes, bytes, int]:
-        atomic = wants_atomic(request.query_string)
-        admission = self._admit(principal.organization_id, body, identity, atomic=atomic)
+        query = request.query_string
+        admission = self._admit(principal.organization_id, body, identity, atomic=bool(query) and wants_atomic(query))
         return admission.payload, batch_answer(admission), 202
 
 

@@ -56,14 +56,16 @@ class CloudEventsRoute(Route):
         self._collector, self._read, self.schema = collector, read, schema
         self._types = {event_type.name: event_type for event_type in collector.event_types}
 
-    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
+    def admit(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
+    ) -> tuple[bytes, bytes, int]:
         found = self._read(request, body.removeprefix(BOM))
         if isinstance(found, list):
             self._collector.refuse_too_many(len(found))
             sent = [self._sent(raw) for raw in found]
         else:
             sent = [self._mapped(found)]
-        admission = admit_each(self._collector, principal.organization_id, sent)
+        admission = admit_each(self._collector, principal.organization_id, sent, identity)
         _refuse_none(self._collector, admission)
         if admission.items:
             return admission.payload, batch_answer(admission), 202
@@ -141,7 +143,9 @@ class AnalyticsRoute(Route):
         self.summary = "Send messages of an analytics library" if kind is None else f"Send one message: {kind}"
         self.schema = _BATCH_SCHEMA if kind is None else _message_schema(kind)
 
-    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
+    def admit(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
+    ) -> tuple[bytes, bytes, int]:
         try:
             messages = Messages(body.removeprefix(BOM), self._kind, self._collector.now_ns())
         except ValueError as error:
@@ -149,7 +153,7 @@ class AnalyticsRoute(Route):
         if len(messages.raw) > self._collector.batch_events_max:
             detail = f"{len(messages.raw)} messages in one batch; send at most {self._collector.batch_events_max}"
             raise Refused(Refusal.BODY_TOO_LARGE, detail)
-        admission = admit_each(self._collector, principal.organization_id, messages.sent())
+        admission = admit_each(self._collector, principal.organization_id, messages.sent(), identity)
         if not admission.items and admission.accepted:
             return admission.payload, _SUCCESS, 200
         # Its clients take 400 for a request that will never do, and know no other status for that.

@@ -131,17 +131,11 @@ class SessionStart(Route):
         self._sessions = sessions
         self.schema = session_schema(sessions.collector, {"user_id"})
 
-    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
-        return self._admit(principal, body, next(new_event_ids(self._sessions.collector.now_ns())))
-
-    def admit_known(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes
+    def admit(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
     ) -> tuple[bytes, bytes, int]:
-        return self._admit(principal, body, request_event_uuid(identity, EVENT_TYPE, 0))
-
-    def _admit(self, principal: Principal, body: bytes, fresh_id: str) -> tuple[bytes, bytes, int]:
         sent = _members(body)
-        session_id = (text(sent.get("session_id")) or fresh_id).lower()
+        session_id = (text(sent.get("session_id")) or self._fresh_id(identity)).lower()
         if not is_canonical_uuid(session_id):
             raise Refused(Refusal.INVALID_EVENT, f"session_id: must be a UUID, not {session_id[:80]!r}")
         event = sent | {"session_id": session_id, "action": "start", "id": start_id(session_id), "source": SOURCE}
@@ -151,6 +145,11 @@ class SessionStart(Route):
         started = Started(str(text(sent.get("user_id"))), text(sent.get("team_id")))
         self._sessions.remember(principal.organization_id, session_id, started)
         return payload, f'{{"accepted":1,"rejected":0,"items":[],"session_id":"{session_id}"}}'.encode(), 201
+
+    def _fresh_id(self, identity: bytes | None) -> str:
+        if identity is None:
+            return next(new_event_ids(self._sessions.collector.now_ns()))
+        return request_event_uuid(identity, EVENT_TYPE, 0)
 
 
 class SessionUpdate(Route):
@@ -169,7 +168,9 @@ class SessionUpdate(Route):
     def __init__(self, sessions: Sessions, session_id: str, started: Started) -> None:
         self._sessions, self._session_id, self._started = sessions, session_id, started
 
-    def admit(self, principal: Principal, request: Request, body: bytes) -> tuple[bytes, bytes, int]:
+    def admit(
+        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
+    ) -> tuple[bytes, bytes, int]:
         sent: dict[str, object] = dict(_members(body))
         digest = hashlib.blake2b(body, digest_size=16).hexdigest()
         event: dict[str, object] = {"action": "update", "id": f"{self._session_id}:{digest}"}

@@ -12,8 +12,14 @@ import pytest
 from litestar.testing import TestClient
 
 from totalizer.catalog import Catalog
+from totalizer.clock import SYSTEM_CLOCK
+from totalizer.collect import Collector
+from totalizer.event import decode_batch
 from totalizer.web.encoding import zstd
-from unit.web.test_ingest_routes import Served, journalled
+from totalizer.web.ingest_routes import Head
+from totalizer.web.open_protocols import AnalyticsRoute
+from totalizer.web.principal import Principal
+from unit.web.test_ingest_routes import METERS, ORGANIZATION, Served, journalled
 
 EVENT = {"specversion": "1.0", "type": "a.b", "source": "/s", "id": "1", "data": {"a": 1}}
 MESSAGE = {"type": "track", "event": "E", "userId": "u", "messageId": "m"}
@@ -101,6 +107,26 @@ def test_messages_are_taken(client: TestClient[Any], tmp_path: Path, path: str, 
     answer = post(client, f"/v1/{path}", body, content_type)
     assert (answer.status_code, answer.json()) == (200, {"success": True})
     assert journalled(tmp_path / "journal") == 1
+
+
+def test_messages_without_id_are_the_same_events_at_each_attempt(catalog: Catalog) -> None:
+    """Whatever process a repeat reaches, and whatever that remembers."""
+    collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=100)
+    route, request = AnalyticsRoute(collector, None), Head({}, "")
+    principal = Principal(ORGANIZATION, frozenset(), METERS, "this API key")
+    body = json.dumps({"batch": [{"type": "track", "event": name, "userId": "u"} for name in "ab"]}).encode()
+    first, again, other, unknown = (
+        ids(route.admit(principal, request, body, identity)[0]) for identity in (b"one", b"one", b"two", None)
+    )
+    assert first == again
+    assert len({*first, *other, *unknown}) == 6
+
+
+def ids(payload: bytes) -> list[str]:
+    """The ids of the events of a payload."""
+    header, [block] = decode_batch(payload)
+    place = header.sections[0].columns.index("id")
+    return [line.split("\t")[place] for line in block.decode().splitlines()]
 
 
 def test_messages_that_are_not_taken_are_named(client: TestClient[Any]) -> None:
