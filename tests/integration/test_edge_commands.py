@@ -351,6 +351,14 @@ def test_diagnostics_tell_what_is_needed_and_no_secret(tmp_path: Path, folders: 
     assert list(folders.data.glob(".probe*")) == []
 
 
+def test_diagnostics_have_no_heading_over_nothing(tmp_path: Path) -> None:
+    run(tmp_path, "bridge", "aggregate", "--file", "-", stdin=lines(1))
+    told = [line.rstrip() for line in run(tmp_path, "diagnostics").stdout.splitlines()]
+    headings = {line: below for line, below in zip(told, [*told[1:], ""], strict=True) if not line.startswith(" ")}
+    assert {"Versions", "Options", "Journals"} <= headings.keys()
+    assert [line for line, below in headings.items() if not below.startswith("  ")] == []
+
+
 def test_metrics_are_told_for_prometheus(tmp_path: Path) -> None:
     run(tmp_path, "bridge", "aggregate", "--file", "-", "--force", stdin=lines(1, 2, 3))
     done = run(tmp_path, "diagnostics", "--metrics", "--format", "prometheus")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -30,8 +30,13 @@ def sections(document: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
 
 def as_text(document: dict[str, Any]) -> Table:
     """The overview for a terminal."""
+    return sections_table(sections(document))
+
+
+def sections_table(found: Iterable[tuple[str, Rows]]) -> Table:
+    """Sections for a terminal; one without lines is left out."""
     table = Table(box=None, show_header=False, pad_edge=False)
-    for title, rows in sections(document):
+    for title, rows in found:
         if rows:
             table.add_row(f"[bold]{title}[/]")
         for name, value in rows:

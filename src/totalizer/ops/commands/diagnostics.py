@@ -7,8 +7,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from totalizer.edge.metric_families import text
 from totalizer.ops.batching.actions import quietly, show_json
@@ -16,7 +14,7 @@ from totalizer.ops.batching.document import document_of
 from totalizer.ops.batching.overview import overview
 from totalizer.ops.batching.place import ConfigOption, DataPathOption, SinkUrlOption, find_place
 from totalizer.ops.batching.probe import diagnosis
-from totalizer.ops.batching.show import as_text, size
+from totalizer.ops.batching.show import Rows, as_text, sections_table, size
 from totalizer.ops.console import OUT
 
 
@@ -43,30 +41,21 @@ def diagnostics(
     place = find_place(data_path, config, sink_url)
     place.require()
     found = quietly(lambda: overview(place.folders))
-    document = document_of(found, detailed=True)
     if form is DiagnosticsFormat.PROMETHEUS:
         OUT.out(text(found.families()), end="")
         return
+    document = document_of(found, detailed=True)
     if not metrics:
         document = {**quietly(lambda: diagnosis(place)), **document}
     if form is DiagnosticsFormat.JSON:
         show_json(document)
         return
     if not metrics:
-        OUT.print(_diagnosis(document))
+        OUT.print(sections_table(_sections(document)))
     OUT.print(as_text(document))
 
 
-def _diagnosis(document: dict[str, Any]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for title, rows in _sections(document):
-        table.add_row(f"[bold]{title}[/]")
-        for name, value in rows:
-            table.add_row(f"  {escape(name)}", escape(value))
-    return table
-
-
-def _sections(document: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def _sections(document: dict[str, Any]) -> Iterator[tuple[str, Rows]]:
     versions = document["versions"].items()
     yield "Versions", [(name, version or "not installed") for name, version in versions]
     for title, key in (("Machine", "machine"), ("Environment", "environment"), ("Options", "options")):
