@@ -8,17 +8,10 @@ import typer
 
 from totalizer.edge.daemon import CronRecoveryDaemon
 from totalizer.errors import OperationError
-from totalizer.ops.batching.actions import flush_everything, quietly, recover_failed, show_json, show_status
+from totalizer.ops.batching.actions import quietly, show_json
 from totalizer.ops.batching.place import ConfigOption, DataPathOption, Format, FormatOption, SinkUrlOption, find_place
 from totalizer.ops.batching.supervise import detach, run_daemon, stop_daemon
-from totalizer.ops.commands.bridge import (
-    BatchIdOption,
-    DetailedOption,
-    MaxAgeOption,
-    StatusFormat,
-    StatusFormatOption,
-    TimeoutOption,
-)
+from totalizer.ops.commands.bridge import aggregate_force, aggregate_recover, aggregate_status
 from totalizer.ops.console import OUT
 
 app = typer.Typer(no_args_is_help=True, help="The recovery daemon: start, stop, status; flush, recover, requeue.")
@@ -60,40 +53,10 @@ def stop(
     OUT.print(text, markup=False)
 
 
-@app.command()
-def status(
-    form: StatusFormatOption = StatusFormat.TEXT,
-    detailed: DetailedOption = False,
-    config: ConfigOption = None,
-    data_path: DataPathOption = None,
-) -> None:
-    """Show flushing, what waits in all processes, the recovery daemon, health and the machine."""
-    show_status(find_place(data_path, config), form, detailed=detailed)
-
-
-@app.command()
-def flush(
-    timeout: TimeoutOption = 30.0,
-    config: ConfigOption = None,
-    data_path: DataPathOption = None,
-    sink_url: SinkUrlOption = None,
-    form: FormatOption = Format.TEXT,
-) -> None:
-    """Flush what waits in every process, and wait for it. Exit code 1 if something is left."""
-    flush_everything(find_place(data_path, config, sink_url), timeout, form)
-
-
-@app.command()
-def recover(
-    batch_id: BatchIdOption = None,
-    max_age: MaxAgeOption = None,
-    config: ConfigOption = None,
-    data_path: DataPathOption = None,
-    sink_url: SinkUrlOption = None,
-    form: FormatOption = Format.TEXT,
-) -> None:
-    """Try failed batches now. Exit code 1 if one was not delivered."""
-    recover_failed(find_place(data_path, config, sink_url), batch_id, max_age, form)
+# The same as the scripts' actions, under the names by which people look for them.
+app.command("status")(aggregate_status)
+app.command("flush")(aggregate_force)
+app.command("recover")(aggregate_recover)
 
 
 @app.command()
