@@ -33,7 +33,7 @@ class AsgiBridge:
 
     async def __call__(self, scope: Any, proto: Any) -> None:
         try:
-            body = await self._bodies.read(scope, proto)
+            body = await self._bodies.read(proto, scope.headers.get("content-length"))
         except Refused as refused:
             proto.response_bytes(*problem.response(refused))
             return

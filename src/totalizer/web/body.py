@@ -47,13 +47,16 @@ class BodyReader:
                 task.cancel()
         self.start()
 
-    async def read(self, scope: Any, proto: Any) -> bytes:
+    async def read(self, proto: Any, length: str | None) -> bytes:
         """The whole body.
+
+        Args:
+            proto: the server's side of the request.
+            length: what the request says in `Content-Length`.
 
         Raises:
             Refused: it is longer than `bytes_max`, and not more than that was read; or it does not come.
         """
-        length = scope.headers.get("content-length")
         if length is None:
             return await self._gather(proto)
         # The server has checked that the length is a number and delivers no more than it.

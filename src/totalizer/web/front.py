@@ -31,7 +31,6 @@ class Front:
 
     def __init__(self, ingest: Ingest, bridge: AsgiBridge, start: Step, stop: Step) -> None:
         self._ingest, self._bridge, self._start, self._stop = ingest, bridge, start, stop
-        self._hot = frozenset(ingest.routes)
         self.closing = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -43,8 +42,9 @@ class Front:
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
         if self.closing:
             proto = _Closing(proto)
-        if scope.proto == "http" and scope.path in self._hot and scope.method == "POST":
-            return self._ingest(scope, proto)
+        # What opens a WebSocket is a GET.
+        if scope.method == "POST" and (routes := self._ingest.routes.get(scope.path)):
+            return self._ingest(scope, proto, routes)
         if scope.proto != "http":
             return _refuse_websocket(proto)
         return self._bridge(scope, proto)

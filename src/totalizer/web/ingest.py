@@ -46,17 +46,23 @@ class Ingest:
         self.routes = route_table(collector, line_bytes_max=bodies.bytes_max) | (more or {})
         self._append = partial(append, journal)
 
-    async def __call__(self, scope: Any, proto: Any) -> None:
-        """Answer one POST to one of `routes`: 2xx only when its events are on disk."""
+    async def __call__(self, scope: Any, proto: Any, routes: ByMediaType) -> None:
+        """Answer one POST: 2xx only when its events are on disk.
+
+        Args:
+            scope: the request.
+            proto: the server's side of it.
+            routes: those of its path.
+        """
         meter = None
         try:
+            # Each look at the scope copies what is looked at.
             headers = scope.headers
             authorization = headers.get("authorization")
             principal = self._authenticator.remembered(authorization, "ingest")
             if principal is None:
                 principal = await self._authenticator.authenticate(authorization, "ingest")
             content_type = headers.get("content-type")
-            routes = self.routes[scope.path]
             route = routes.get(content_type)
             if route is None:
                 route = choose(routes, content_type)
@@ -72,7 +78,7 @@ class Ingest:
                 proto.response_bytes(status, route.headers + meter.headers, answer)
                 return
             encoding = check_encoding(headers.get("content-encoding"))
-            body = await self._bodies.read(scope, proto)
+            body = await self._bodies.read(proto, headers.get("content-length"))
             meters.bytes.left -= len(body)
             if meters.bytes.left < 0:
                 await meters.bytes.more(len(body))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -32,9 +30,7 @@ class Sent:
 
 
 def read(sent: Sent, length: str | None) -> bytes:
-    headers = {} if length is None else {"content-length": length}
-    scope: Any = SimpleNamespace(headers=headers)
-    return asyncio.run(BodyReader(SYSTEM_CLOCK, bytes_max=10, timeout_s=60).read(scope, sent))
+    return asyncio.run(BodyReader(SYSTEM_CLOCK, bytes_max=10, timeout_s=60).read(sent, length))
 
 
 @pytest.mark.parametrize("length", ["10", None])
