@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -14,7 +14,7 @@ import typer
 
 from totalizer.edge.daemon.options import DaemonOptions
 from totalizer.edge.folder import Folders
-from totalizer.edge.options import OPTION_NAMES, Options, from_config
+from totalizer.edge.options import Options, from_config
 from totalizer.edge.sinks.file import FileSink
 from totalizer.edge.sinks.sink import Sink
 from totalizer.errors import ConfigurationError
@@ -52,9 +52,8 @@ class Format(StrEnum):
 
 FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
 
-#: Below these a configuration file may have the recovery daemon's options.
-_DAEMON_GROUPS = ("daemon", "recovery")
-_DAEMON_NAMES = {field.name for field in fields(DaemonOptions)} - OPTION_NAMES
+#: Options that the environment may give, since secrets belong there, by the names of their variables.
+_ALERT_VARIABLES = {"alert_urls": "TOTALIZER_ALERT_URLS", "alert_urls_critical": "TOTALIZER_ALERT_URLS_CRITICAL"}
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,9 @@ def find_place(data_path: Path | None, config: Path | None = None, sink_url: str
     """
     variables = environment()
     given = read_config(config) if config is not None else {}
-    aggregator = from_config({name: value for name, value in given.items() if not _is_daemons(name)})
+    aggregator = from_config(given)
     path = data_path or aggregator.get("data_path") or _default_path(variables)
-    daemon = DaemonOptions.make(given, data_path=path, **_alert_urls(given, variables))
+    daemon = DaemonOptions.make({**_alert_urls(variables), **given}, data_path=path)  # those of a file are stronger
     return Place(
         Options.of({**aggregator, "data_path": path}), daemon,
         Folders(path, daemon.recovery_path, daemon.health_path), sink_url or variables.get("TOTALIZER_URL") or None,
@@ -131,25 +130,5 @@ def _default_path(variables: Mapping[str, str]) -> Path:
     return Path(named) if named else home_folder(None, variables) / "aggregated"
 
 
-def _is_daemons(name: str) -> bool:
-    snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-    return name in _DAEMON_GROUPS or bool({snake, f"{snake}_ms"} & _DAEMON_NAMES)
-
-
-def _alert_urls(given: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Addresses from the environment, where secrets belong; those of a file are stronger."""
-    named = {"alert_urls": "TOTALIZER_ALERT_URLS", "alert_urls_critical": "TOTALIZER_ALERT_URLS_CRITICAL"}
-    found = {option: tuple(variables.get(variable, "").split()) for option, variable in named.items()}
-    return {option: urls for option, urls in found.items() if urls and option not in _options_in(given)}
-
-
-def _options_in(given: Mapping[str, Any]) -> set[str]:
-    groups = [given, *(given[name] for name in _DAEMON_GROUPS if isinstance(given.get(name), Mapping))]
-    return {
-        name for group in groups for name in ("alert_urls", "alert_urls_critical") if {name, _camel(name)} & set(group)
-    }
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)
+def _alert_urls(variables: Mapping[str, str]) -> dict[str, list[str]]:
+    return {option: urls for option, name in _ALERT_VARIABLES.items() if (urls := variables.get(name, "").split())}
