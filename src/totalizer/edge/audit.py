@@ -63,7 +63,8 @@ class Audit:
         lock = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if self._path.stat().st_size + 1 < LOG_BYTES_MAX // 2:
+            # The other one may have put it away a moment ago, and not have begun the new file yet.
+            if not self._path.exists() or self._path.stat().st_size < LOG_BYTES_MAX // 2:
                 return
             for number in range(LOG_FILES_KEPT, 0, -1):
                 older = self._path.with_name(f"{self._path.name}.{number}")

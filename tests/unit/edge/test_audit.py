@@ -84,6 +84,25 @@ def test_many_processes_put_files_away_once(folders: Folders, monkeypatch: pytes
     assert len(paths) == 5
 
 
+def test_a_file_that_another_process_has_just_put_away_costs_no_line(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(audit_module, "LOG_BYTES_MAX", 100)
+    trail = audit(folders, "aggregation")
+    trail.record("first", text="x" * 90)
+    put_away = trail._put_away
+
+    def put_away_by_both() -> None:
+        put_away()
+        put_away()
+
+    monkeypatch.setattr(trail, "_put_away", put_away_by_both)
+    trail.record("second")
+    assert [path.name for path in sorted(folders.logs.iterdir())] == ["aggregation.log", "aggregation.log.1"]
+    assert [line["operation"] for line in lines(folders.logs / "aggregation.log")] == ["second"]
+    assert trail.failures == 0
+
+
 def test_a_trail_that_cannot_be_written_stops_nobody(
     folders: Folders, caplog: pytest.LogCaptureFixture
 ) -> None:  # fmt: skip
