@@ -323,13 +323,15 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, folders: Folders) -
     assert "flush-requested" in done.stderr
 
 
-def test_json_is_written_as_it_is(tmp_path: Path, folders: Folders) -> None:
+def test_names_are_written_as_they_are(tmp_path: Path) -> None:
     """A terminal's library would make a picture of `:x:`, and markup of `[b]`."""
     odd = tmp_path / ":x:[b]"
     done = run(tmp_path, "bridge", "aggregate", "--data-path", str(odd), "--entry", json.dumps(entry()))
     assert done.returncode == 0
     status = answer(run(tmp_path, "bridge", "aggregate-status", "--data-path", str(odd), "--format", "json"))
     assert status["dataPath"] == str(odd)
+    assert str(odd) in run(tmp_path, "bridge", "aggregate-status", "--data-path", str(odd)).stdout
+    assert str(odd) in run(tmp_path, "aggregation", "stop", "--data-path", str(odd)).stdout
 
 
 def test_diagnostics_tell_what_is_needed_and_no_secret(tmp_path: Path, folders: Folders) -> None:

@@ -18,9 +18,9 @@ INTERRUPTED = 130
 #: Columns of a table that goes to a file or a pipe, where no line is too long.
 PIPE_WIDTH = 240
 
-# Long paths must stay in one piece to be copied, so lines are not wrapped.
-OUT = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-ERR = Console(stderr=True, soft_wrap=True, highlight=False)
+# Long paths must stay in one piece to be copied, so lines are not wrapped. And a `:key:` in a name is no picture.
+OUT = Console(soft_wrap=True, highlight=False, emoji=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+ERR = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def show_error(error: BaseException, *, debug: bool = False) -> None:
