@@ -280,6 +280,13 @@ def test_keys_that_cannot_be_made(mine: Stack, body: Any, words: str) -> None:
     assert words in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("body", [b"{", b'{"name":"\xff"}'])
+def test_a_key_asked_for_in_what_is_no_json_is_refused(mine: Stack, body: bytes) -> None:
+    headers = {"authorization": f"Bearer {key_of(mine, 'admin')}"}
+    answer = HTTP.request("POST", f"{mine.url}/api/keys", body=body, headers=headers)
+    assert (answer.status, answer.json()["code"]) == (400, "bad_json")
+
+
 def test_nobody_touches_another_organisation_s_keys(mine: Stack, guarded: RunningStack) -> None:
     other = new_organization(guarded)
     admin = f"Bearer {token(mine.organization_id, 'admin')}"

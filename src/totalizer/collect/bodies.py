@@ -63,5 +63,9 @@ def kept(tools: TypeTools, body: bytes) -> Any:
 
 def bad_json(error: Exception) -> Refused:
     """The refusal of a body that is not JSON, or not UTF-8, or nested without end."""
-    reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-    return Refused(Refusal.BAD_JSON, f"the body is not valid JSON: {reason}")
+    return Refused(Refusal.BAD_JSON, f"the body {not_json(error)}")
+
+
+def not_json(error: Exception) -> str:
+    """What is wrong with text that raised one of UNDECODABLE, after `it` or `the body`."""
+    return f"is not valid JSON: {'it is nested too deep' if isinstance(error, RecursionError) else error}"

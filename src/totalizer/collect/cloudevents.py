@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import msgspec
 
 from totalizer.catalog import EventType
+from totalizer.collect.bodies import BOM, UNDECODABLE
 from totalizer.collect.members import members, text
 
 #: The event type of whatever is not declared; shipped in the catalog.
@@ -192,10 +193,10 @@ def _header_text(name: str, value: str) -> str:
 
 def _body(body: bytes, content_type: str | None) -> dict[str, msgspec.Raw]:
     if is_json(content_type):
-        members_or_value = body.removeprefix(b"\xef\xbb\xbf")
+        members_or_value = body.removeprefix(BOM)
         try:
             msgspec.json.decode(members_or_value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise ValueError(f"its data is not JSON: {error}") from error
         return {"data": msgspec.Raw(members_or_value.strip())}
     if (content_type or "").lower().startswith("text/"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from totalizer.collect.admission import Admission
-from totalizer.collect.bodies import UNDECODABLE
+from totalizer.collect.bodies import UNDECODABLE, not_json
 from totalizer.collect.explain import explain
 from totalizer.collect.type_tools import TypeTools
 from totalizer.errors import Refusal
@@ -84,7 +84,6 @@ def _decoded(collector: Collector, admission: Admission, index: int, one: Sent |
     except msgspec.ValidationError as error:
         reason, refusal = explain(error, one.raw, tools.event_type), Refusal.INVALID_EVENT
     except UNDECODABLE as error:
-        reason = f"it is not valid JSON: {'nested too deep' if isinstance(error, RecursionError) else error}"
-        refusal = Refusal.BAD_JSON
+        reason, refusal = f"it {not_json(error)}", Refusal.BAD_JSON
     admission.reject(one.event_type, index, refusal, reason)
     return None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from totalizer.collect.admission import Admission
+from totalizer.collect.bodies import UNDECODABLE
 from totalizer.collect.validator import ID_LENGTH_MAX
 from totalizer.event import new_event_ids, request_event_uuid
 
@@ -24,7 +25,7 @@ def sent_id(raw: bytes | msgspec.Raw) -> str | None:
     """What a sender called an event that does not decode; None if even that cannot be read."""
     try:
         event_id = _ID.decode(raw).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return None
     return event_id[:ID_LENGTH_MAX] if isinstance(event_id, str) else None
 

@@ -9,6 +9,7 @@ from litestar import MediaType, Request, Response, delete, get, post
 from litestar.params import Parameter
 from psycopg_pool import AsyncConnectionPool
 
+from totalizer.collect.bodies import UNDECODABLE
 from totalizer.errors import Refusal, Refused
 from totalizer.query import fates
 from totalizer.web.gate import enter
@@ -135,5 +136,5 @@ def _corrections(body: bytes) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Refused(Refusal.BAD_JSON, f"send a JSON object of the fields to replace, or no body: {error}") from None

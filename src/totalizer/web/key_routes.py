@@ -15,6 +15,7 @@ from psycopg.rows import namedtuple_row
 from psycopg_pool import AsyncConnectionPool
 
 from totalizer.clock import SYSTEM_CLOCK, utc_datetime
+from totalizer.collect.bodies import UNDECODABLE, bad_json
 from totalizer.errors import OperationError, Refusal, Refused, StoreUnavailable
 from totalizer.store import keys
 from totalizer.store.tenant import writing_as
@@ -138,8 +139,8 @@ def _decoded(body: bytes, form: Any) -> Any:
         return msgspec.json.decode(body, type=form)
     except msgspec.ValidationError as error:
         raise Refused(Refusal.BAD_REQUEST, str(error)) from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Refused(Refusal.BAD_JSON, f"the body is not valid JSON: {error}") from None
+    except UNDECODABLE as error:
+        raise bad_json(error) from None
 
 
 def _check(wanted: NewKey) -> None:

@@ -12,7 +12,7 @@ from litestar.openapi.spec import OpenAPIType, Schema
 
 from totalizer.catalog import EventType
 from totalizer.collect import Collector, Sent, Wrong, admit_each
-from totalizer.collect.bodies import BOM, UNDECODABLE
+from totalizer.collect.bodies import BOM, UNDECODABLE, not_json
 from totalizer.errors import JournalFailed, Refusal, Refused
 from totalizer.web.durable import refusal_of
 from totalizer.web.encoding import StreamDecoder, check_encoding
@@ -85,8 +85,7 @@ class StreamRoute(Route):
         except msgspec.ValidationError:
             return Wrong(f"an event must be a JSON object with its {TYPE_KEY}")
         except UNDECODABLE as error:
-            reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
-            return Wrong(f"it is not valid JSON: {reason}", Refusal.BAD_JSON)
+            return Wrong(f"it {not_json(error)}", Refusal.BAD_JSON)
         if not isinstance(name, str):
             return Wrong(f"{TYPE_KEY}: is missing; it must be the name of an event type")
         tools = self._collector.tools.get(name)
