@@ -15,7 +15,7 @@ import msgspec
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.batch import Entry
-from totalizer.edge.options import REDACT_KEYS, SHOWN_MAX
+from totalizer.edge.options import REDACT_KEYS, SHOWN_MAX, shown
 from totalizer.errors import ValidationError
 from totalizer.event import new_event_ids
 
@@ -95,7 +95,7 @@ class EntryEncoder:
     def checked(self, entry: Mapping[str, Any], now_ns: int) -> Entry:
         """A copy of the entry with its secrets blacked out. ValidationError as `encode`, but for NUL and size."""
         if not isinstance(entry, Mapping):
-            raise ValidationError("", f"an entry must be a mapping, {_shown(entry)} is a {type(entry).__name__}")
+            raise ValidationError("", f"an entry must be a mapping, {shown(entry)} is a {type(entry).__name__}")
         if not entry.keys() <= _MEMBERS:
             unknown = next(key for key in entry if key not in _MEMBERS)
             raise ValidationError(
@@ -111,7 +111,7 @@ class EntryEncoder:
         metadata = entry.get("metadata")
         if metadata is not None:
             if not isinstance(metadata, Mapping):
-                raise ValidationError("metadata", f"{_shown(metadata)} is a {type(metadata).__name__}, not an object")
+                raise ValidationError("metadata", f"{shown(metadata)} is a {type(metadata).__name__}, not an object")
             checked["metadata"] = self._object(metadata, "metadata", 0)
         return checked
 
@@ -171,7 +171,7 @@ class EntryEncoder:
         if isinstance(item, int):
             if SIGNED_64_MIN <= item <= SIGNED_64_MAX:
                 return item
-            raise ValidationError(path, f"{_shown(item)} does not fit 64 bits; send it as text")
+            raise ValidationError(path, f"{shown(item)} does not fit 64 bits; send it as text")
         if isinstance(item, float):
             if isfinite(item):
                 return item
@@ -182,7 +182,7 @@ class EntryEncoder:
             if depth >= METADATA_DEPTH_MAX:
                 raise ValidationError(path[:SHOWN_MAX], f"is nested more than {METADATA_DEPTH_MAX} deep")
             return [self._value(each, f"{path}[{index}]", depth + 1) for index, each in enumerate(item)]
-        raise ValidationError(path, f"{_shown(item)} is a {type(item).__name__}, which JSON does not have; send text")
+        raise ValidationError(path, f"{shown(item)} is a {type(item).__name__}, which JSON does not have; send text")
 
 
 class _Fates(dict[Any, bool]):
@@ -196,7 +196,7 @@ class _Fates(dict[Any, bool]):
 
     def __missing__(self, key: Any) -> bool:
         if not isinstance(key, str):
-            raise ValidationError("metadata", f"the key {_shown(key)} is a {type(key).__name__}, not text")
+            raise ValidationError("metadata", f"the key {shown(key)} is a {type(key).__name__}, not text")
         if key in DANGEROUS_KEYS:
             raise ValidationError(f"metadata.{key}", "this key is dangerous to programs that read it; rename it")
         phrase = _phrase(key)
@@ -235,8 +235,8 @@ def _text(entry: Mapping[str, Any], name: str) -> str:
     if value is None:
         raise ValidationError(name, "is missing" if name not in entry else "None is not a text")
     if not isinstance(value, str):
-        raise ValidationError(name, f"{_shown(value)} is a {type(value).__name__}, not a text")
-    raise ValidationError(name, f"{_shown(value)} has {len(value)} characters; 1 to {TEXT_LENGTH_MAX} are taken")
+        raise ValidationError(name, f"{shown(value)} is a {type(value).__name__}, not a text")
+    raise ValidationError(name, f"{shown(value)} has {len(value)} characters; 1 to {TEXT_LENGTH_MAX} are taken")
 
 
 def _timestamp(entry: Mapping[str, Any], now_ms: int) -> int:
@@ -244,23 +244,16 @@ def _timestamp(entry: Mapping[str, Any], now_ms: int) -> int:
     if isinstance(value, float) and isfinite(value) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        shown = "is missing" if "timestamp" not in entry else f"{_shown(value)} is not a whole number"
-        raise ValidationError("timestamp", f"{shown}; give milliseconds since 1970 UTC")
+        what = "is missing" if "timestamp" not in entry else f"{shown(value)} is not a whole number"
+        raise ValidationError("timestamp", f"{what}; give milliseconds since 1970 UTC")
     if value < MILLISECONDS_MIN:
         what = "is negative" if value < 0 else "looks like seconds"
-        raise ValidationError("timestamp", f"{_shown(value)} {what}; give milliseconds since 1970 UTC")
+        raise ValidationError("timestamp", f"{shown(value)} {what}; give milliseconds since 1970 UTC")
     if value > now_ms + FUTURE_TOLERANCE_MS:
         raise ValidationError(
-            "timestamp", f"{_shown(value)} is more than five minutes in the future, it is {now_ms} now; check the clock"
+            "timestamp", f"{shown(value)} is more than five minutes in the future, it is {now_ms} now; check the clock"
         )
     return value
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, int) and value.bit_length() > 256:
-        return "a number without end"
-    shown = repr(value)
-    return shown if len(shown) <= SHOWN_MAX else f"{shown[:SHOWN_MAX]}…"
 
 
 def _holds_surrogate(text: str) -> bool:
@@ -278,9 +271,9 @@ def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, dict):
         for key, item in value.items():
             inner = f"{path}.{key}" if path else key
-            shown = inner.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
-            yield shown, key
-            yield from _texts(item, shown)
+            place = inner.encode(errors="backslashreplace").decode().replace("\0", "\\u0000")
+            yield place, key
+            yield from _texts(item, place)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _texts(item, f"{path}[{index}]")

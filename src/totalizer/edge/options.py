@@ -191,9 +191,15 @@ def _is_daemons(key: str) -> bool:
 
 
 def _wrong(name: str, value: Any, allowed: str) -> ConfigurationError:
-    shown = repr(value)
-    shown = shown if len(shown) <= SHOWN_MAX else f"{shown[:SHOWN_MAX]}…"
-    return ConfigurationError(f"{name}={shown} must be {allowed}")
+    return ConfigurationError(f"{name}={shown(value)} must be {allowed}")
+
+
+def shown(value: Any) -> str:
+    """A wrong value for a message, cut to SHOWN_MAX characters."""
+    if isinstance(value, int) and value.bit_length() > 256:  # Python refuses to write the longest ones out
+        return "a number without end"
+    text = repr(value)
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
 
 
 def _is_whole(value: Any) -> bool:
@@ -201,4 +207,4 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))

@@ -44,6 +44,12 @@ def test_a_long_wrong_value_is_cut() -> None:
     assert len(str(refused.value)) < 200
 
 
+@pytest.mark.parametrize("name", ["batch_size", "rate_limit_per_s", "flush_threshold", "data_path"])
+def test_a_number_too_long_to_be_written_is_refused_as_any_other(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}=a number without end must be "):
+        Options.of({name: 10**5000})
+
+
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"batchsize: unknown option; known are .*batch_size"):
         Options.of({"batchsize": 5})

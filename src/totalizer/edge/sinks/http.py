@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from totalizer import __version__
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.batch import Batch
+from totalizer.edge.options import shown
 from totalizer.edge.sinks.answer import NoReply, Reply
 from totalizer.edge.sinks.posting import Habits, Posting
 from totalizer.edge.sinks.sink import Delivery
@@ -150,19 +151,19 @@ def _checked_key(key: str) -> str:
 
 def _checked_seconds(option: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not TIMEOUT_S_MIN <= value <= TIMEOUT_S_MAX:
-        raise ConfigurationError(f"{option}={value!r}: must be {TIMEOUT_S_MIN} to {TIMEOUT_S_MAX:g} seconds")
+        raise ConfigurationError(f"{option}={shown(value)}: must be {TIMEOUT_S_MIN} to {TIMEOUT_S_MAX:g} seconds")
     return float(value)
 
 
 def _checked_flag(value: bool) -> bool:
     if not isinstance(value, bool):
-        raise ConfigurationError(f"gzip={value!r}: must be True or False")
+        raise ConfigurationError(f"gzip={shown(value)}: must be True or False")
     return value
 
 
 def _checked_count(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= EVENTS_MAX_MAX:
-        raise ConfigurationError(f"events_max={value!r}: must be a whole number from 1 to {EVENTS_MAX_MAX}")
+        raise ConfigurationError(f"events_max={shown(value)}: must be a whole number from 1 to {EVENTS_MAX_MAX}")
     return value
 
 
