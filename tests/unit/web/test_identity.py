@@ -17,27 +17,10 @@ from totalizer.web.identity import BELIEVED_WITHOUT_DATABASE_S, Authenticator
 from totalizer.web.identity_token import TokenVerifier
 from totalizer.web.limits import Limiter, Limits
 from totalizer.web.principal import Known, Principal
+from unit.web.parts import NOW_NS, HandClock
 
 HEADER = "Bearer tz_key"
 CACHE_S = 2.0
-#: 2025-09-05T10:00:00Z.
-NOW_NS = 1_757_066_400_000_000_000
-
-
-class HandClock:
-    """A clock moved by hand; both of its times move together."""
-
-    def __init__(self) -> None:
-        self.elapsed_s = 0.0
-
-    def now_ns(self) -> int:
-        return NOW_NS + int(self.elapsed_s * 1e9)
-
-    def monotonic(self) -> float:
-        return self.elapsed_s
-
-    def sleep(self, seconds: float) -> None:
-        self.elapsed_s += seconds
 
 
 class AwayPool(AsyncConnectionPool[Any]):

@@ -20,29 +20,10 @@ from totalizer.web.identity_header import TOKEN_LENGTH_MAX, read_header
 from totalizer.web.identity_keyset import read_keys
 from totalizer.web.identity_sources import ADDRESS_AGE_S, AddressKeys, FileKeys, key_source
 from totalizer.web.identity_token import Claims, TokenVerifier
+from unit.web.parts import NOW_S, HandClock
 
-#: 2025-09-05T10:00:00Z.
-NOW_S = 1_757_066_400
 ORGANIZATION = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
 CLAIMS = {"organization_id": ORGANIZATION, "role": "developer", "sub": "jane", "exp": NOW_S + 60}
-
-
-class HandClock:
-    """A clock moved by hand."""
-
-    def __init__(self) -> None:
-        self.elapsed_s = 0.0
-
-    def now_ns(self) -> int:
-        return NOW_S * 10**9 + int(self.elapsed_s * 1e9)
-
-    def monotonic(self) -> float:
-        return self.elapsed_s
-
-    def sleep(self, seconds: float) -> None:
-        self.elapsed_s += seconds
-
-
 RSA, RSA_OTHER, EC = KeyPair("rsa-1"), KeyPair("rsa-2"), KeyPair("ec-1", "ES256")
 
 

@@ -5,51 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from support import unavailable
-from totalizer.errors import OperationError, Refusal, Refused
+from totalizer.errors import Refusal, Refused
 from totalizer.ops.embedded import EmbeddedValkey
 from totalizer.store.leases import RedisLeases
 from totalizer.web.limits import Limiter, Limits
 from totalizer.web.meter import Meter
+from unit.web.parts import NOW_NS, HandClock
 
 ORGANIZATION = "00000000-0000-4000-8000-00000000000a"
 OTHER = "00000000-0000-4000-8000-00000000000b"
 WINDOW_MS = 60_000
-#: 2025-09-05T10:00:00Z, the beginning of a window.
-NOW_NS = 1_757_066_400_000_000_000
-
-
-class HandClock:
-    """A clock moved by hand."""
-
-    def __init__(self) -> None:
-        self.elapsed_s = 0.0
-
-    def now_ns(self) -> int:
-        return NOW_NS + int(self.elapsed_s * 1e9)
-
-    def monotonic(self) -> float:
-        return self.elapsed_s
-
-    def sleep(self, seconds: float) -> None:
-        self.elapsed_s += seconds
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
-    try:
-        server.start()
-    except OperationError as error:
-        unavailable(str(error))
-    yield server
-    server.stop()
 
 
 class Shared:
