@@ -1,4 +1,4 @@
-"""How far a journal is durable, shared by its writer with readers in other processes through mapped memory.
+"""How far a journal is durable: told by its writer to readers in other processes, which have the file mapped.
 
 The file `durable` holds two slots, written in turn, each with its own checksum: a reader takes the further
 one that is whole, so a writer killed in the middle of a slot takes nothing back. What a slot says was true
