@@ -56,8 +56,8 @@ class Engine:
         """Take one entry's record. JournalFull if there is no room in time, JournalFailed if the disk refuses."""
         try:
             self.log.append(payload)
-        except JournalFull:
-            self._append_when_there_is_room(payload)
+        except JournalFull as full:
+            self._append_when_there_is_room(payload, full)
         self.flusher.notice()
 
     def flush(self, trigger: str, timeout_s: float | None, *, hurry: bool = False) -> FlushError | None:
@@ -65,10 +65,11 @@ class Engine:
         try:
             self.log.sync()
         except JournalFailed as error:
-            return self._flush_error(f"{self.log.waiting} entries stay in the journal: {error}")
+            return self.flusher.kept(str(error))
         ticket = self.flusher.request(trigger, hurry=hurry)
         if not ticket.settled.wait(timeout_s):
-            return _one([*ticket.errors, self._late(timeout_s or 0.0)])
+            late = self.flusher.kept(f"they were not delivered within {timeout_s or 0.0:g} s")
+            return _one([*ticket.errors, late])
         return _one(ticket.errors)
 
     def ask(self, trigger: str) -> Ticket:
@@ -110,15 +111,12 @@ class Engine:
             LOGGER.warning("%d entries stay in %s; the next process delivers them", waiting, self.log.folder)
         self._audit.record("close", journal=self.log.folder.name, waiting=waiting, lost=self.log.lost)
 
-    def _append_when_there_is_room(self, payload: bytes) -> None:
+    def _append_when_there_is_room(self, payload: bytes, full: JournalFull) -> None:
         deadline = self._clock.monotonic() + self._options.full_timeout_ms / 1000
         while True:
-            if self._options.on_full == "raise" or self._clock.monotonic() >= deadline or self._stopping.is_set():
-                self.flusher.want_room()
-                raise JournalFull(
-                    f"{self.log.folder}: quota_bytes={self._options.quota_bytes} of entries wait for delivery"
-                )
             self.flusher.want_room()
+            if self._options.on_full == "raise" or self._clock.monotonic() >= deadline or self._stopping.is_set():
+                raise full
             self._clock.sleep(_ROOM_POLL_S)
             try:
                 self.log.append(payload)
@@ -137,16 +135,6 @@ class Engine:
 
     def _pause(self, seconds: float) -> bool:
         return not self._stopping.wait(seconds)
-
-    def _late(self, timeout_s: float) -> FlushError:
-        waiting = self.log.waiting
-        return self._flush_error(
-            f"{waiting} entries were not delivered within {timeout_s:g} s; they stay in the journal"
-        )
-
-    def _flush_error(self, message: str) -> FlushError:
-        now_ms = self._clock.now_ns() // 1_000_000
-        return FlushError(message, batch_size=self.log.waiting, retryable=True, timestamp=now_ms)
 
 
 def _one(errors: list[FlushError]) -> FlushError | None:

@@ -37,7 +37,7 @@ class Ticket:
 
 
 class Flusher:
-    """Owns the journal's reading side from `start` to `close`.
+    """Owns the journal's reading side from `start` to `stop`.
 
     Args:
         log: the process' own.
@@ -108,10 +108,12 @@ class Flusher:
         self.ring()
         return ticket
 
-    @property
-    def alive(self) -> bool:
-        """True while the thread runs."""
-        return self._thread.is_alive()
+    def kept(self, reason: str) -> FlushError:
+        """What to tell those who wait for a flush that does not come about now."""
+        now_ms, waiting = self._clock.now_ns() // 1_000_000, self._log.waiting
+        return FlushError(
+            f"{waiting} entries stay in the journal: {reason}", batch_size=waiting, retryable=True, timestamp=now_ms
+        )
 
     def stop(self, timeout_s: float) -> bool:
         """End the thread after the attempt it is at; False if that has not come about in time."""
@@ -223,7 +225,7 @@ class Flusher:
 
     def _give_up_for_now(self, reason: str) -> None:
         self._not_before = self._clock.monotonic() + STUCK_PAUSE_S
-        error = self._kept(reason)
+        error = self.kept(reason)
         LOGGER.error("%s", error)
         self._metrics.count(flushes=1, failed_flushes=1)
         with self._tickets_lock:
@@ -252,11 +254,5 @@ class Flusher:
     def _end_ticket(self, ticket: Ticket) -> None:
         """Somebody waits for a thread that has ended."""
         if self._log.waiting:
-            ticket.errors.append(self._kept("the aggregator is shut down"))
+            ticket.errors.append(self.kept("the aggregator is shut down"))
         ticket.settled.set()
-
-    def _kept(self, reason: str) -> FlushError:
-        now_ms, waiting = self._clock.now_ns() // 1_000_000, self._log.waiting
-        return FlushError(
-            f"{waiting} entries stay in the journal: {reason}", batch_size=waiting, retryable=True, timestamp=now_ms
-        )

@@ -141,7 +141,7 @@ class EntryLog:
             self._unchecked, self._full = 0, self.is_full
             if self._full:
                 quota = self._options.quota_bytes
-                raise JournalFull(f"{self.folder}: entries of {quota} bytes wait for delivery, which is quota_bytes")
+                raise JournalFull(f"{self.folder}: quota_bytes={quota} of entries wait for delivery")
         if self._waits:
             self._journal.append_and_wait(payload)
         else:

@@ -28,7 +28,8 @@ class PerformanceMetrics:
         failed_flushes, total_errors: flushes that did not deliver the whole batch (two names for one figure).
         p50_flush_time_ms, p95_flush_time_ms, p99_flush_time_ms: percentiles of the last 1000 flushes.
         over_target, over_max: flushes that took longer than `target_time_ms`, than `max_time_ms`.
-        triggers: flushes by what began them: size, threshold, age, manual, shutdown, resumed, adopted.
+        triggers: flushes by what began them: size, threshold, age, manual, shutdown, resumed, adopted,
+            quota.
         buckets: flushes by time: (upper bound in ms, flushes up to it), rising, the last bound infinite.
         flush_time_sum_ms: of all flushes.
     """
