@@ -69,6 +69,7 @@ class Rejections:
         """Add what was counted to the database; what it does not take now waits."""
         if not self._counts:
             return
+        # Cancelled within, nobody knows whether it was done; then a count too many is worse than one too few.
         counts, self._counts = self._counts, {}
         try:
             await self._add(counts)
@@ -78,10 +79,6 @@ class Rejections:
             if not self._failing:
                 logger().warning("refused events are counted when the database is back", reason=str(error).strip())
             self._failing = True
-        except BaseException:
-            # Cancelled within: nobody knows whether it was done; a count too many is worse than one too few.
-            self._failing = False
-            raise
 
     async def _add(self, counts: dict[Key, int]) -> None:
         columns: list[list[Any]] = [list(column) for column in zip(*counts, strict=True)]
