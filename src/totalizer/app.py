@@ -13,7 +13,6 @@ from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from totalizer.catalog import Catalog, load_catalog
-from totalizer.edge.folder import Folders
 from totalizer.errors import OperationError
 from totalizer.settings import Settings, load_settings
 from totalizer.store.connect import connect
@@ -22,7 +21,7 @@ from totalizer.store.roles import Role, role_dsn
 
 if TYPE_CHECKING:
     # Each process imports its own parts only: the loader needs no web framework, the API no Alembic.
-
+    from totalizer.edge.folder import Folders
     from totalizer.store.plan import Plan
     from totalizer.web.limits import Limits
 
@@ -41,6 +40,8 @@ def spool_of(settings: Settings) -> Path:
 
 def aggregation_of(settings: Settings) -> Folders:
     """The folders of the batching library on this machine, whose health the API tells."""
+    from totalizer.edge.folder import Folders
+
     return Folders(settings.aggregation_path or settings.home.expanduser().resolve() / "aggregated")
 
 
