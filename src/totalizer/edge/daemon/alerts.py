@@ -79,6 +79,7 @@ class Alerts:
         self._path, self._rules, self._clock, self._log = path, rules, clock, log
         self._lock = Lock()
         self._known: dict[str, Remembered] | None = None
+        self._stored = b""
 
     @property
     def _book(self) -> dict[str, Remembered]:
@@ -176,8 +177,12 @@ class Alerts:
         unwatched = sorted((known.last_at, key) for key, known in self._book.items() if not known.watched)
         for _, key in unwatched[: max(0, len(self._book) - REMEMBERED_MAX)]:
             del self._book[key]
+        data = msgspec.json.encode(self._book)
+        if data == self._stored:  # every health check comes by here, and most find nothing new
+            return
         try:
-            write_file(self._path, msgspec.json.encode(self._book))
+            write_file(self._path, data)
+            self._stored = data
         except OSError as error:
             self._log.warning("alerts_not_remembered", file=str(self._path), reason=str(error))
 

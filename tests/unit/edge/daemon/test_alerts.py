@@ -184,6 +184,17 @@ def test_a_state_that_cannot_be_kept_silences_nothing(folders: Folders, clock: H
     assert channel.told == [("critical", "down")]
 
 
+def test_a_check_that_changes_nothing_writes_nothing(folders: Folders, clock: HandClock) -> None:
+    alerts, path = make(folders, clock), folders.health / STATE_FILE
+    alerts.observe([])
+    written = path.stat().st_ino
+    alerts.observe([])
+    assert path.stat().st_ino == written
+    alerts.observe([SLOW])
+    assert path.stat().st_ino != written
+    assert list(json.loads(path.read_bytes())) == ["processing_time"]
+
+
 def test_what_is_remembered_is_bounded(
     folders: Folders, clock: HandClock, channel: ListChannel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
