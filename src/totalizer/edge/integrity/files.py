@@ -12,6 +12,7 @@ import msgspec
 from totalizer.clock import Clock
 from totalizer.edge.batch import Batch, decode_batch_file, decode_failed_file
 from totalizer.edge.daemon.cleanup import IMPORTED
+from totalizer.edge.daemon.scan import REASON_SUFFIX
 from totalizer.edge.entry import EntryEncoder
 from totalizer.edge.folder import DRAFT_SUFFIX, Folders, is_being_written
 from totalizer.edge.integrity.sightings import DELIVERED, Sightings
@@ -24,8 +25,6 @@ FILE_BYTES_MAX = 256 * 1024 * 1024
 ENTRY_BYTES_MAX = 4 << 20
 #: Wrong entries of a file that are named.
 _NAMED_MAX = 5
-#: Ends the name of the note that lies beside a file in `recovery/errors`.
-_REASON_SUFFIX = ".reason"
 
 
 class _Health(msgspec.Struct):
@@ -86,7 +85,7 @@ class FileCheck:
         if name.startswith(".") and name.endswith(DRAFT_SUFFIX):
             return "draft", _draft
         if folder == folders.errors:
-            return ("other", _nothing) if name.endswith(_REASON_SUFFIX) else ("set aside", _set_aside)
+            return ("other", _nothing) if name.endswith(REASON_SUFFIX) else ("set aside", _set_aside)
         if folder == folders.recovery and name.endswith(".failed.json"):
             return "failed", self._failed
         if folder == folders.abandoned and name.endswith(".abandoned.json"):
@@ -160,7 +159,7 @@ def _draft(path: Path) -> tuple[int, list[Finding]]:
 
 
 def _set_aside(path: Path) -> tuple[int, list[Finding]]:
-    note = path.with_name(path.name + _REASON_SUFFIX)
+    note = path.with_name(path.name + REASON_SUFFIX)
     reason = note.read_text(errors="replace").strip()[:300] if note.is_file() else "it cannot be read"
     return 0, list(problems([f"set aside: {reason}. Mend it and put it back, or remove it"]))
 
