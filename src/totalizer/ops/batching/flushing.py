@@ -86,7 +86,7 @@ def flush_due(place: Place, *, force: bool, added: int = 0, clock: Clock = SYSTE
         JournalFailed: the journals cannot be listed.
         OSError: living processes cannot be asked.
     """
-    if force and place.folders.journal.is_dir():
+    if force:
         request_flush(place.folders)
     failed_before = len(place.folders.failed_files())
     adopted = _adopt(place, force, clock)
@@ -106,8 +106,7 @@ def flush_all(place: Place, timeout_s: float, clock: Clock = SYSTEM_CLOCK) -> Fl
     """
     begun_ms, deadline = clock.now_ns() // 1_000_000, clock.monotonic() + timeout_s
     failed_before = len(place.folders.failed_files())
-    if place.folders.journal.is_dir():
-        request_flush(place.folders)
+    request_flush(place.folders)
     total = _adopt(place, True, clock)
     while (left := _left(place, begun_ms)) and clock.monotonic() < deadline:
         clock.sleep(POLL_S)
