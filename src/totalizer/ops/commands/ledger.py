@@ -18,7 +18,6 @@ from totalizer.ops.console import OUT
 from totalizer.ops.lazy import server_part
 
 if TYPE_CHECKING:
-    from totalizer.settings import Settings
     from totalizer.store.ledger import Hour, Letters
 
 #: Exit code when the books do not balance.
@@ -46,7 +45,8 @@ def ledger(
     settings = stack_settings(home)
     app, roles = server_part("totalizer.app"), server_part("totalizer.store.roles")
     since = utc_datetime(SYSTEM_CLOCK.now_ns()).replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
-    ends = _journals(settings).durable_ends()
+    journals = server_part("totalizer.query.completeness").LocalJournals(app.spool_of(settings))
+    ends = journals.durable_ends()
     with server_part("totalizer.store.connect").connect(
         app.dsn_of(settings, roles.Role.REFRESHER), autocommit=True
     ) as connection:
@@ -54,7 +54,7 @@ def ledger(
         if organization is not None:
             owner = server_part("totalizer.store.dead_letters").organization_id_of(connection, organization)
         found, letters = server_part("totalizer.store.ledger").balance(connection, organization_id=owner, since=since)
-        waiting = not _all_loaded(settings, ends, connection)
+        waiting = not journals.all_loaded(ends, _loaded(connection))
     if form is Format.JSON:
         OUT.print_json(json.dumps(_document(found, letters, waiting=waiting), default=str))
     else:
@@ -63,17 +63,11 @@ def ledger(
         raise typer.Exit(NOT_EXACT)
 
 
-def _journals(settings: Settings) -> Any:
-    app = server_part("totalizer.app")
-    return server_part("totalizer.query.completeness").LocalJournals(app.spool_of(settings))
-
-
-def _all_loaded(settings: Settings, ends: Any, connection: Any) -> bool:
+def _loaded(connection: Any) -> dict[str, Any]:
+    """How far each journal is loaded, by its id."""
     position = server_part("totalizer.journal").Position
     rows = connection.execute("SELECT journal_id::text, segment, position FROM totalizer.journal_offsets").fetchall()
-    journals = _journals(settings)
-    journals.durable_ends()
-    return bool(journals.all_loaded(ends, {row[0]: position(row[1], row[2]) for row in rows}))
+    return {row[0]: position(row[1], row[2]) for row in rows}
 
 
 def _document(hours: list[Hour], letters: list[Letters], *, waiting: bool) -> dict[str, Any]:
