@@ -176,7 +176,3 @@ class Catalog(msgspec.Struct, frozen=True):
     def rollups_of(self, event_type: str) -> list[Rollup]:
         """The rollups over one event type, in order of declaration."""
         return [rollup for rollup in self.rollups.values() if rollup.event_type == event_type]
-
-    def by_route(self, route: str) -> EventType | None:
-        """The event type whose single events are posted to that route."""
-        return next((kind for kind in self.event_types.values() if kind.route == route), None)

@@ -35,7 +35,7 @@ _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
 #: Path segments under /api/metrics/ that are not event types.
 _TAKEN_ROUTES = {
     "batch", "aggregated", "dashboard", "real-time", "query", "export", "health", "stats", "performance", "receipts",
-    "live", "stream",
+    "quarantine", "live", "stream",
 }  # fmt: skip
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([mhd])")
 _SPAN_S = {"m": 60, "h": 3600, "d": 86_400}

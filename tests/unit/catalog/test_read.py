@@ -71,7 +71,7 @@ WRONG = [
     *((f'{EVENT_TYPE}route = "{route}"', "event_type.sales.route", "is no path segment")
       for route in ("a/b", "", "a b", "ä", "-x", "x" * 65, "a%62", "..")),
     *((f'{EVENT_TYPE}route = "{route}"', "event_type.sales.route", "is taken")
-      for route in ("batch", "aggregated", "health")),
+      for route in ("batch", "aggregated", "health", "quarantine")),
     (f'{SALES}[event_type.other]\nroute = "sales"', "event_type.other.route", "'sales' is taken"),
     (fields("x = 1"), "event_type.sales.fields.x", "must be a table, not 1"),
     (fields("x = {}"), "event_type.sales.fields.x.type", "is missing"),
@@ -190,9 +190,7 @@ def test_the_shipped_catalog_loads_and_every_event_type_has_a_rollup() -> None:
     }  # fmt: skip
     for event_type in catalog.event_types.values():
         assert catalog.rollups_of(event_type.name), event_type.name
-        assert catalog.by_route(event_type.route) is event_type
         assert event_type.field(event_type.subject_field) is not None
-    assert catalog.by_route("nothing") is None
 
 
 def test_what_a_file_leaves_out_has_a_default() -> None:
