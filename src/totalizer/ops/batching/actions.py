@@ -14,8 +14,9 @@ from totalizer.errors import OperationError
 from totalizer.ops.batching.document import document_of
 from totalizer.ops.batching.flushing import Flushed, flush_all, recover
 from totalizer.ops.batching.overview import overview
-from totalizer.ops.batching.place import Format, Place
+from totalizer.ops.batching.place import Place
 from totalizer.ops.batching.show import as_markdown, as_text
+from totalizer.ops.commands.options import Format
 from totalizer.ops.console import ERR, FAILED, OUT
 
 T = TypeVar("T")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -41,16 +40,6 @@ SinkUrlOption = Annotated[
         show_default=False,
     ),
 ]
-
-
-class Format(StrEnum):
-    """How an answer is written."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for programs.")]
 
 #: Options that the environment may give, since secrets belong there, by the names of their variables.
 _ALERT_VARIABLES = {"alert_urls": "TOTALIZER_ALERT_URLS", "alert_urls_critical": "TOTALIZER_ALERT_URLS_CRITICAL"}

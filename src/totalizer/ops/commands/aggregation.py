@@ -9,9 +9,10 @@ import typer
 from totalizer.edge.daemon import CronRecoveryDaemon
 from totalizer.errors import OperationError
 from totalizer.ops.batching.actions import quietly, show_json
-from totalizer.ops.batching.place import ConfigOption, DataPathOption, Format, FormatOption, SinkUrlOption, find_place
+from totalizer.ops.batching.place import ConfigOption, DataPathOption, SinkUrlOption, find_place
 from totalizer.ops.batching.supervise import detach, run_daemon, stop_daemon
 from totalizer.ops.commands.bridge import aggregate_force, aggregate_recover, aggregate_status
+from totalizer.ops.commands.options import Format, FormatOption
 from totalizer.ops.console import OUT
 
 app = typer.Typer(no_args_is_help=True, help="The recovery daemon: start, stop, status; flush, recover, requeue.")

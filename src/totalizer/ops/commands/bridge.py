@@ -11,7 +11,8 @@ import typer
 from totalizer.ops.batching.actions import flush_everything, quietly, recover_failed, show_flushed, show_status
 from totalizer.ops.batching.entries import read_entries
 from totalizer.ops.batching.flushing import add_entries, flush_due
-from totalizer.ops.batching.place import ConfigOption, DataPathOption, Format, FormatOption, SinkUrlOption, find_place
+from totalizer.ops.batching.place import ConfigOption, DataPathOption, SinkUrlOption, find_place
+from totalizer.ops.commands.options import Format, FormatOption
 
 app = typer.Typer(no_args_is_help=True, help="Batch entries, flush, recover: the actions for scripts.")
 

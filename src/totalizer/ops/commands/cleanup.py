@@ -11,8 +11,9 @@ import typer
 
 from totalizer.edge.daemon import CronRecoveryDaemon
 from totalizer.ops.batching.actions import quietly, show_json
-from totalizer.ops.batching.place import ConfigOption, DataPathOption, Format, FormatOption, find_place
+from totalizer.ops.batching.place import ConfigOption, DataPathOption, find_place
 from totalizer.ops.batching.show import size
+from totalizer.ops.commands.options import Format, FormatOption
 from totalizer.ops.console import FAILED, OUT
 
 #: Milliseconds of each unit of an age.

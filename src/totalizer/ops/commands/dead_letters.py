@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -11,7 +10,7 @@ import typer
 from rich.progress import track
 
 from totalizer.clock import SYSTEM_CLOCK, utc_datetime
-from totalizer.ops.commands.options import HomeOption
+from totalizer.ops.commands.options import Format, FormatOption, HomeOption
 from totalizer.ops.connection import stack_settings
 from totalizer.ops.console import ERR, FAILED, OUT
 from totalizer.ops.lazy import server_part
@@ -26,14 +25,6 @@ app = typer.Typer(help="Acknowledged events that PostgreSQL refused: see, try ag
 REASONS_SHOWN_MAX = 20
 
 
-class Format(str, Enum):  # noqa: UP042 - Typer shows a str enum's values
-    """How the answer looks."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", help="For people or for programs.")]
 OrganizationOption = Annotated[
     Optional[str],  # noqa: UP045 - Typer reads the annotation at run time
     typer.Option("--organization", metavar="NAME", help="Only those of this organisation.", show_default=False),

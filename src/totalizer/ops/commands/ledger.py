@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -12,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from totalizer.clock import SYSTEM_CLOCK, utc_datetime
-from totalizer.ops.commands.options import HomeOption
+from totalizer.ops.commands.options import Format, FormatOption, HomeOption
 from totalizer.ops.connection import stack_settings
 from totalizer.ops.console import OUT
 from totalizer.ops.lazy import server_part
@@ -25,20 +24,13 @@ NOT_EXACT = 1
 _FIGURES = ("rejected", "accepted", "loaded", "duplicate", "conflict", "dead_lettered", "dropped")
 
 
-class Format(str, Enum):  # noqa: UP042 - Typer shows a str enum's values
-    """How the answer looks."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 def ledger(
     organization: Annotated[
         Optional[str],  # noqa: UP045 - Typer reads the annotation at run time
         typer.Option("--organization", metavar="NAME", help="Only this organisation's.", show_default=False),
     ] = None,
     hours: Annotated[int, typer.Option("--hours", min=1, max=24 * 366, help="How many, back from now.")] = 24,
-    form: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+    form: FormatOption = Format.TEXT,
     home: HomeOption = None,
 ) -> None:
     """Show by the hour what was sent and what became of it. Exit code 1 if an accepted event has no fate, or two."""

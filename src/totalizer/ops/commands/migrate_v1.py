@@ -14,7 +14,8 @@ from totalizer.edge.folder import write_file
 from totalizer.edge.migrate_v1 import MigrationReport, Outcome, migrate, rollback
 from totalizer.errors import OperationError
 from totalizer.ops.batching.actions import show_json
-from totalizer.ops.batching.place import DataPathOption, Format, FormatOption, find_place
+from totalizer.ops.batching.place import DataPathOption, find_place
+from totalizer.ops.commands.options import Format, FormatOption
 from totalizer.ops.console import FAILED, OUT
 from totalizer.window import zone
 

@@ -14,8 +14,8 @@ from rich.table import Table
 from totalizer.edge.integrity import Finding, Level, Verdict, verdicts
 from totalizer.errors import OperationError, StoreUnavailable
 from totalizer.ops.batching.actions import quietly, show_json
-from totalizer.ops.batching.place import ConfigOption, DataPathOption, Format, FormatOption, find_place
-from totalizer.ops.commands.options import HomeOption
+from totalizer.ops.batching.place import ConfigOption, DataPathOption, find_place
+from totalizer.ops.commands.options import Format, FormatOption, HomeOption
 from totalizer.ops.connection import stack_settings
 from totalizer.ops.console import FAILED, OUT
 from totalizer.ops.lazy import server_part
