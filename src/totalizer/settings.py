@@ -6,6 +6,7 @@ A wrong value stops the start with a message naming the variable, the value and 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -195,7 +196,7 @@ class Settings(BaseSettings):
         return self.database_url is not None or self.db_host is not None
 
 
-def load_settings(**overrides: object) -> Settings:
+def load_settings(**overrides: Any) -> Settings:
     """The settings of this process.
 
     Args:
@@ -205,7 +206,7 @@ def load_settings(**overrides: object) -> Settings:
         ConfigurationError: naming every variable with a value that cannot be used.
     """
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc']))}={_shown(item)}: {item['msg']}" for item in error.errors()]
         raise ConfigurationError("; ".join(problems)) from None
@@ -221,6 +222,5 @@ def hand_down(settings: Settings) -> None:
     os.environ["TOTALIZER_WORKERS"] = str(settings.workers)
 
 
-def _shown(item: object) -> str:
-    location, value = item["loc"], item["input"]  # type: ignore[index]
-    return "…" if SECRET_VARIABLES.intersection(map(str, location)) else repr(value)
+def _shown(item: Mapping[str, Any]) -> str:
+    return "…" if SECRET_VARIABLES.intersection(map(str, item["loc"])) else repr(item["input"])
