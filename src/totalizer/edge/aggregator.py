@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from totalizer.edge.audit import audit
-from totalizer.edge.backlog import read_waiting
 from totalizer.edge.batch import Batch, Entry
 from totalizer.edge.courier import Courier
 from totalizer.edge.entry import EntryEncoder
@@ -160,6 +159,8 @@ class SmartBatchAggregator:
         Raises:
             JournalFailed: the disk refuses.
         """
+        from totalizer.edge.backlog import read_waiting
+
         if self._closed:
             return []
         engine = self._running()

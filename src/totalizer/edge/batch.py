@@ -13,7 +13,6 @@ older files without one get an id that follows from the batch, the place and the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -204,6 +203,8 @@ def identified(batch_id: str, entries: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def _made_id(batch_id: str, index: int, entry: Entry) -> str:
+    import hashlib  # brings OpenSSL along, which only old files need
+
     contents = _encode_deterministic(entry)
     return hashlib.blake2b(b"%s\0%d\0%s" % (batch_id.encode(), index, contents), digest_size=16).hexdigest()
 

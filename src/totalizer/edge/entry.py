@@ -17,7 +17,6 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.batch import Entry
 from totalizer.edge.options import REDACT_KEYS, SHOWN_MAX, shown
 from totalizer.errors import ValidationError
-from totalizer.event import new_event_ids
 
 #: Characters of a userId, an action, an id.
 TEXT_LENGTH_MAX = 255
@@ -147,6 +146,8 @@ class EntryEncoder:
         now_ms = now_ns // 1_000_000
         with self._ids_lock:
             if now_ms != self._ids_ms:
+                from totalizer.event import new_event_ids  # needs OpenSSL, which loads slowly
+
                 self._ids, self._ids_ms = new_event_ids(now_ns), now_ms
             return next(self._ids)
 
