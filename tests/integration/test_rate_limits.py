@@ -100,6 +100,8 @@ def test_answers_tell_of_the_limit(mine: Stack) -> None:
     assert int(bad.headers["x-ratelimit-remaining"]) in (38, 39), "to within a twentieth"
     bad = HTTP.request("GET", mine.url + READ + "?limit=0", headers={"authorization": f"Bearer {mine.key}"})
     assert (bad.status, bad.headers["x-ratelimit-limit"]) == (422, "20")
+    behind = send(mine.url, SINGLE + "/", mine.key, COMMAND)
+    assert (behind.status, behind.headers["x-ratelimit-limit"]) == (202, "40"), "the API behind the hot path tells too"
     for unlimited in (HTTP.request("GET", mine.url + "/health"), send(mine.url, SINGLE, "tz_wrong")):
         assert "x-ratelimit-limit" not in unlimited.headers
 

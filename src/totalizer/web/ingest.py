@@ -98,26 +98,8 @@ class Ingest:
             told = meter.json_headers if route.headers is JSON_HEADERS else route.headers + meter.headers
             proto.response_bytes(status, told, answer)
 
-    async def take(self, path: str, request: Request, body: bytes) -> tuple[int, Route, bytes]:
-        """The same for a request that another server has read: status, route and body of the answer.
-
-        Args:
-            path: one of `routes`.
-            request: without its body.
-            body: as it was sent, at most as long as that server lets bodies be.
-
-        Raises:
-            Refused: it is not accepted.
-        """
-        principal = await self.enter(request)
-        route = choose(self.routes[path], request.headers.get("content-type"))
-        meters = principal.meters
-        await (meters.batches if route.many else meters.requests).spend(1)
-        status, answer = await self.give(principal, route, path, request, body)
-        return status, route, answer
-
     async def enter(self, request: Request) -> Principal:
-        """Who sends.
+        """Who sends. With `give`, what a request goes through that another server has read.
 
         Raises:
             Refused: nobody who may.
@@ -127,7 +109,14 @@ class Ingest:
     async def give(
         self, principal: Principal, route: Route, path: str, request: Request, body: bytes
     ) -> tuple[int, bytes]:
-        """Status and body of the answer of a route to a request; the arguments are those of `take`.
+        """Status and body of the answer of a route to a request.
+
+        Args:
+            principal: who sends.
+            route: of the request.
+            path: of the request.
+            request: without its body; it was counted.
+            body: as it was sent, at most as long as that server lets bodies be.
 
         Raises:
             Refused: it is not accepted.

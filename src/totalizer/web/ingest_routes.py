@@ -13,8 +13,9 @@ from litestar import Request, Response, post
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
+from totalizer.web.gate import spend
 from totalizer.web.ingest import Ingest
-from totalizer.web.intake import ANY
+from totalizer.web.intake import ANY, choose
 from totalizer.web.route_table import ByMediaType
 
 
@@ -56,7 +57,11 @@ def _route(ingest: Ingest, path: str, routes: ByMediaType) -> Any:
     )  # fmt: skip
     async def take(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Accepted once its events are on disk; the answer names every event that is not."""
-        status, route, answer = await ingest.take(path, head_of(request), await request.body())
+        head = head_of(request)
+        principal = await ingest.enter(head)
+        route = choose(routes, head.headers.get("content-type"))
+        await spend(request, principal.meters.batches if route.many else principal.meters.requests)
+        status, answer = await ingest.give(principal, route, path, head, await request.body())
         return Response(answer, status_code=status, headers=dict(route.headers))
 
     return take
