@@ -47,22 +47,26 @@ def keep_abandoned(failed: FailedBatch, folders: Folders, bytes_max: int) -> Pat
     return path
 
 
-def put_back(path: Path, folders: Folders, bytes_max: int) -> FailedBatch:
+def put_back(path: Path, abandoned: FailedBatch, folders: Folders, bytes_max: int) -> None:
     """Make an abandoned batch a failed one that is due at once and has all its attempts before it.
 
+    Args:
+        path: its file.
+        abandoned: what was read from that.
+        folders: where to.
+        bytes_max: a failed file of the same batch that is larger is not read.
+
     Raises:
-        BatchFileDamaged, BatchVersionUnknown: it, or a failed file of the same batch, cannot be read; nothing was done.
-        OSError: the disk refuses; FileNotFoundError if it is gone. Then the batch may be in both places, and putting
-            it back again is safe.
+        BatchFileDamaged, BatchVersionUnknown: a failed file of the same batch cannot be read; nothing was done.
+        OSError: the disk refuses. Then the batch may be in both places, and putting it back again is safe.
     """
-    failed = replace(load_failed(path, bytes_max), refusals=())
+    failed = replace(abandoned, refusals=())
     target = folders.recovery / replace(failed, abandoned_at=None).file_name
     with contextlib.suppress(FileNotFoundError):  # a part of the batch may still wait
         failed = merged(load_failed(target, bytes_max), failed)
     failed = replace(failed, retry_count=0, next_retry_at=None, abandoned_at=None, refusals=(), file_path=str(target))
     write_file(target, failed.encode())
     remove_file(path)
-    return failed
 
 
 def put_all_back(
@@ -89,8 +93,10 @@ def put_all_back(
     for path in folders.abandoned_files():
         try:
             with recovery_lock(folders, clock, LOCK_WAIT_S):
-                if wanted is None or load_failed(path, bytes_max).batch_id in wanted:
-                    done[put_back(path, folders, bytes_max).batch_id] = None
+                abandoned = load_failed(path, bytes_max)
+                if wanted is None or abandoned.batch_id in wanted:
+                    put_back(path, abandoned, folders, bytes_max)
+                    done[abandoned.batch_id] = None
                     log.info("batch_requeued", file=str(path))
         except FileNotFoundError:
             continue  # somebody was faster
