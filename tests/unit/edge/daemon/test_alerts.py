@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -214,7 +213,7 @@ def test_an_unknown_severity(severity: str) -> None:
         Alert(severity, "x")
 
 
-def test_nothing_is_swallowed_of_a_file_that_is_there(tmp_path: Path) -> None:
+def test_an_alert_out_of_a_mapping() -> None:
     assert Alert.of({"severity": "info", "message": "m", "details": {"a": 1}}) == Alert("info", "m", {"a": 1})
     with pytest.raises(TypeError):
         Alert.of({"severity": "info"})
