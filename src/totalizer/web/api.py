@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 import psycopg
-from litestar import Litestar, MediaType, Request, Response, get
+from litestar import Litestar, Request, Response, get
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.params import Parameter
@@ -22,6 +22,7 @@ from totalizer.errors import Refusal, Refused
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
+from totalizer.web.answer import json_answer
 from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import enter, tell_limits
 from totalizer.web.identity import Authenticator
@@ -34,7 +35,6 @@ from totalizer.web.receipts import Receipts
 from totalizer.web.session_updates import session_updates
 from totalizer.web.sessions import Sessions
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 #: HTTP status → refusal, for errors that the framework raises itself.
 _REFUSALS = {404: Refusal.NOT_FOUND, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
 
@@ -96,7 +96,7 @@ def _routes(services: Services) -> list[Any]:
         principal = await enter(services.authenticator, request, "query")
         parameters = {key: request.query_params.getall(key) for key in request.query_params}
         answer = await services.queries.aggregated(principal.organization_id, parameters)
-        return Response(_encode(answer), media_type=MediaType.JSON)
+        return json_answer(answer)
 
     @get("/api/catalog", summary="What can be asked about")
     async def catalog(request: Request[Any, Any, Any]) -> dict[str, Any]:

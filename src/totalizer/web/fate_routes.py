@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, post
+from litestar import Request, Response, delete, get, post
 from litestar.params import Parameter
 from psycopg_pool import AsyncConnectionPool
 
 from totalizer.collect.bodies import UNDECODABLE
 from totalizer.errors import Refusal, Refused
 from totalizer.query import fates
+from totalizer.web.answer import json_answer
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 from totalizer.web.quarantine import Quarantine, missing
@@ -21,8 +22,6 @@ from totalizer.web.receipts import Receipts
 HOURS_MAX, HOURS_DEFAULT = 24 * 366, 24
 #: Events of one page of the quarantine, and by default.
 PAGE_MAX, PAGE_DEFAULT = 500, 50
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class FateServices(msgspec.Struct, frozen=True):
@@ -48,7 +47,7 @@ def _book_routes(services: FateServices) -> list[Any]:
         outcome = await fates.outcome(
             services.pool, principal.organization_id, said.journal_id, said.sequence, said.accepted
         )
-        return _json({"receipt": receipt, **msgspec.structs.asdict(outcome)})
+        return json_answer({"receipt": receipt, **msgspec.structs.asdict(outcome)})
 
     @get("/api/metrics/stats", summary="What was sent, and what became of it")
     async def stats(
@@ -58,7 +57,7 @@ def _book_routes(services: FateServices) -> list[Any]:
         """Sums over all and by the hour of receipt: sent = accepted + rejected, and what is accepted has one fate."""
         principal = await enter(services.authenticator, request, "receipts")
         back = _whole("hours", hours, HOURS_DEFAULT, HOURS_MAX)
-        return _json(await fates.books(services.pool, principal.organization_id, back))
+        return json_answer(await fates.books(services.pool, principal.organization_id, back))
 
     return [receipt, stats]
 
@@ -79,7 +78,7 @@ def _reading_routes(services: FateServices) -> list[Any]:
             services.pool, principal.organization_id, event_type=event_type, before=before, limit=size + 1
         )
         page = found[:size]
-        return _json({"data": page, "next_cursor": str(page[-1]["id"]) if len(found) > size else None})
+        return json_answer({"data": page, "next_cursor": str(page[-1]["id"]) if len(found) > size else None})
 
     @get("/api/metrics/quarantine/{letter_id:int}", summary="One event that the database refused")
     async def event(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
@@ -89,7 +88,7 @@ def _reading_routes(services: FateServices) -> list[Any]:
         if found is None:
             raise missing(letter_id)
         columns, line = found.pop("columns"), found.pop("line")
-        return _json({**found, "event": services.quarantine.event_of(found["event_type"], columns, bytes(line))})
+        return json_answer({**found, "event": services.quarantine.event_of(found["event_type"], columns, bytes(line))})
 
     return [quarantined, event]
 
@@ -106,20 +105,16 @@ def _changing_routes(services: FateServices) -> list[Any]:
             "quarantined" if retried.reason else "loaded" if fate.loaded else
             "duplicate" if fate.duplicate else "conflict"
         )  # fmt: skip
-        return _json({"id": letter_id, "status": status, "message": retried.reason or None})
+        return json_answer({"id": letter_id, "status": status, "message": retried.reason or None})
 
     @delete("/api/metrics/quarantine/{letter_id:int}", status_code=200, summary="Drop an event for good")
     async def drop(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
         """The answer has the event, so that it is not lost unseen; from now on it counts as dropped."""
         principal = await enter(services.authenticator, request, "quarantine_replay")
         event = await services.quarantine.drop(principal.organization_id, letter_id)
-        return _json({"id": letter_id, "status": "dropped", "event": event})
+        return json_answer({"id": letter_id, "status": "dropped", "event": event})
 
     return [replay, drop]
-
-
-def _json(content: Any) -> Response[bytes]:
-    return Response(_encode(content), media_type=MediaType.JSON)
 
 
 def _whole(name: str, text: str | None, default: int, most: int) -> int:
