@@ -1,11 +1,12 @@
 """The four database roles, their passwords and their connection strings.
 
     totalizer_owner      owns every object; runs DDL; nobody can log in as it
-    totalizer_writer     loads events: inserts, and reads only to find duplicates
+    totalizer_writer     loads events: inserts, and reads only to find duplicates; tries dead letters again, drops them
     totalizer_refresher  recomputes rollups: reads events, writes rollups
-    totalizer_app        answers queries: selects under row-level security
+    totalizer_app        answers requests: selects under row-level security, administers an organisation's keys, counts
+                         what is refused
 
-The server's processes log in as one of the last three, never as owner or superuser.
+The server's processes log in as the last three, never as owner or superuser.
 """
 
 from __future__ import annotations
