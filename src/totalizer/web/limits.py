@@ -1,7 +1,8 @@
 """How much an organisation may send and ask in a window, counted over all processes.
 
 In the usual case no request waits for Redis: a process is lent parts of a limit and counts them down (web/meter.py);
-the next part is asked for in the background, for many organisations in one round trip. docs/reference/limits.md says how exact that is.
+the next part is asked for in the background, for many organisations in one round trip. docs/reference/limits.md says
+how exact that is.
 """
 
 from __future__ import annotations
