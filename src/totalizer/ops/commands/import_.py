@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from totalizer.ops.commands.options import HomeOption
 from totalizer.ops.importers.access_log import AccessLogSource
 from totalizer.ops.importers.batch_files import BatchFilesSource
 from totalizer.ops.importers.checkpoint import Checkpoint
@@ -74,9 +75,6 @@ UrlOption = Annotated[
 KeyOption = Annotated[
     str | None,
     typer.Option("--key", help="API key.", show_default="TOTALIZER_API_KEY, else that of the stack in --home"),
-]
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="Data folder.", show_default="TOTALIZER_HOME, else .totalizer")
 ]
 SourceOption = Annotated[
     str | None,
