@@ -100,6 +100,19 @@ def served(running: RunningStack, folder: Path, *arguments: str, **settings: str
         assert code == 0, f"exit code {code}\n{api.log_path.read_text()}"
 
 
+@contextmanager
+def second_api(running: RunningStack, folder: Path, **settings: str) -> Iterator[str]:
+    """The address of one as on another machine: its data folder and journal are its own, and nobody loads that.
+
+    Args:
+        running: whose database and Redis.
+        folder: an empty one.
+        settings: by variable, stronger than what follows from the stack.
+    """
+    with served(running, folder, TOTALIZER_HOME=str(folder / "home"), **settings) as api:
+        yield f"http://{api.host}:{api.port}"
+
+
 def head(key: str, length: int, path: str = SINGLE, *more: str) -> bytes:
     """The header of a POST of JSON."""
     lines = [

@@ -15,7 +15,7 @@ import jwt
 import pytest
 import urllib3
 
-from second_api import second_api
+from serving import second_api
 from support import RunningStack, Stack, new_organization, wait_until
 from tokens import SECRET, KeyPair, issuer, jwks
 from totalizer.store.keys import create_key, list_keys, rotate_key

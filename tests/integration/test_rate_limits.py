@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from second_api import second_api
+from serving import second_api
 from support import RunningStack, Stack, new_organization, wait_until
 
 HTTP = urllib3.PoolManager(maxsize=8, retries=False, timeout=30)
