@@ -25,6 +25,7 @@ from totalizer.collect import Collector
 from totalizer.errors import Refused
 from totalizer.store.plan import apply_plan, plan_catalog
 from totalizer.web.encoding import unpack, zstd
+from totalizer.web.ingest_routes import Head
 from totalizer.web.intake import Route
 from totalizer.web.principal import Principal
 from totalizer.web.route_table import route_table
@@ -220,15 +221,6 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
     return bytes(result)
 
 
-class Head:
-    """A request without its body."""
-
-    query_string = ""
-
-    def __init__(self, media_type: str) -> None:
-        self.headers = {"content-type": media_type}
-
-
 @pytest.mark.parametrize(("path", "media_type", "good"), GOOD, ids=[f"{path} {kind}" for path, kind, _ in GOOD])
 def test_bodies_broken_byte_by_byte(books: Books, path: str, media_type: str, good: Any) -> None:
     route: Route = route_table(books.feed.collector, line_bytes_max=1 << 20)[path][media_type]
@@ -239,7 +231,7 @@ def test_bodies_broken_byte_by_byte(books: Books, path: str, media_type: str, go
     for number in range(1500):
         sent = mutated(body, chance) if number else body
         with contextlib.suppress(Refused):
-            payload, _, status = route.admit(principal, Head(media_type), sent)
+            payload, _, status = route.admit(principal, Head({"content-type": media_type}, ""), sent)
             assert 200 <= status < 300
             accepted += 1
             books.feed.append(payload)

@@ -18,6 +18,7 @@ from totalizer.clock import SYSTEM_CLOCK
 from totalizer.collect import Collector
 from totalizer.errors import JournalFailed, Refusal, Refused
 from totalizer.event import decode_batch
+from totalizer.web.ingest_routes import Head
 from totalizer.web.principal import Principal
 from totalizer.web.stream import ITEMS_MAX, PIECE_LINES, PIECES_WAITING_MAX, Lines, StreamRoute
 
@@ -60,13 +61,6 @@ class Disk:
         return sum(section.rows for payload in self.payloads for section in decode_batch(payload)[0].sections)
 
 
-class Head:
-    query_string = ""
-
-    def __init__(self, **headers: str) -> None:
-        self.headers = {name.replace("_", "-"): text for name, text in headers.items()}
-
-
 @pytest.fixture
 def collector(catalog: Catalog) -> Collector:
     return Collector(catalog, SYSTEM_CLOCK, batch_events_max=1000)
@@ -87,7 +81,8 @@ def sent(
         for chunk in chunks:
             yield chunk
 
-    answer, status = asyncio.run(route.stream(PRINCIPAL, Head(**headers), body(), disk.append))
+    head = Head({name.replace("_", "-"): text for name, text in headers.items()}, "")
+    answer, status = asyncio.run(route.stream(PRINCIPAL, head, body(), disk.append))
     assert status == 202
     found: dict[str, Any] = json.loads(answer)
     return found
