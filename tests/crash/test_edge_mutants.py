@@ -76,7 +76,8 @@ def _without_sync(*, contents: bool) -> Callable[..., None]:
                     return lambda _: None
                 return getattr(disk, name)
 
-        folder_module.write_file(path, data, disk=Lazy(), **options)  # type: ignore[arg-type]
+        lazy: Any = Lazy()
+        folder_module.write_file(path, data, disk=lazy, **options)
 
     return write_file
 

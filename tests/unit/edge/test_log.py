@@ -33,6 +33,17 @@ def opened(place: Path, **options: Any) -> EntryLog:
     return EntryLog.claim(Folders(place), Options(data_path=place, **options))
 
 
+def begun(place: Path, count: int, sealed: int) -> tuple[EntryLog, Taken]:
+    """A log with some entries, the first few of them in a batch that was begun."""
+    log = opened(place)
+    for number in range(count):
+        log.append(payload(number))
+    taken = log.take(sealed)
+    assert taken is not None
+    log.seal("b", MS, taken)
+    return log, taken
+
+
 def ids(taken: Taken | None) -> list[int]:
     return [] if taken is None else [int(each["id"]) for each in taken.entries]
 
@@ -143,7 +154,7 @@ def test_whatever_happens_each_entry_is_done_once_and_in_order(tmp_path_factory:
         done += ids(rest)
         rest = log.take(1000)
     assert done + ids(rest) == list(range(number))
-    assert [int(each["id"]) for each in read_waiting(log.folder, None)] == list(range(len(settled), number))[:]
+    assert [int(each["id"]) for each in read_waiting(log.folder, None)] == list(range(len(settled), number))
     log.close()
 
 
@@ -202,12 +213,7 @@ def test_the_oldest_are_dropped_a_segment_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_sealed_batch_can_be_dropped_too(tmp_path: Path) -> None:
-    log = opened(tmp_path)
-    for number in range(4):
-        log.append(payload(number))
-    taken = log.take(2)
-    assert taken is not None
-    log.seal("b", MS, taken)
+    log, _ = begun(tmp_path, 4, 2)
     assert log.drop_oldest() == 4
     assert (log.waiting, log.is_sealed, log.take(5)) == (0, False, None)
     log.close()
@@ -270,12 +276,7 @@ def test_damage_costs_the_damaged_entries_and_no_others(tmp_path: Path) -> None:
 
 
 def test_a_sealed_batch_whose_entries_are_all_damaged_is_passed_over(tmp_path: Path) -> None:
-    log = opened(tmp_path)
-    for number in range(4):
-        log.append(payload(number))
-    taken = log.take(2)
-    assert taken is not None
-    log.seal("b", MS, taken)
+    log, _ = begun(tmp_path, 4, 2)
     log.close()
     path = segment_path(log.folder, segment_numbers(log.folder)[0])
     path.write_bytes(path.read_bytes().replace(b'"id":"0"', b'"id":"?"').replace(b'"id":"1"', b'"id":"?"'))
@@ -286,12 +287,7 @@ def test_a_sealed_batch_whose_entries_are_all_damaged_is_passed_over(tmp_path: P
 
 
 def test_another_process_can_read_along(tmp_path: Path) -> None:
-    log = opened(tmp_path)
-    for number in range(10):
-        log.append(payload(number))
-    taken = log.take(4)
-    assert taken is not None
-    log.seal("b", MS, taken)
+    log, taken = begun(tmp_path, 10, 4)
     with JournalReader(log.folder) as reader:
         state = fold(reader)
     assert (state.waiting, state.sealed, state.seal and state.seal.batch_id) == (10, 4, "b")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def entry(number: int) -> dict[str, object]:
 
 
 @pytest.fixture
-def aggregator(tmp_path: Path):  # type: ignore[no-untyped-def]
+def aggregator(tmp_path: Path) -> Iterator[SmartBatchAggregator]:
     with SmartBatchAggregator(data_path=tmp_path / "aggregated", batch_size=10, max_age_ms=600_000) as made:
         for number in range(25):
             made.add(entry(number))

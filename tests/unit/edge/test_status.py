@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support import wait_until
-from totalizer.edge import SinkUnavailable, SmartBatchAggregator
+from totalizer.edge import Batch, Delivery, SmartBatchAggregator
 from totalizer.edge.adopt import adopt, idle_journals
 from totalizer.edge.folder import Folders
 from totalizer.edge.sinks.file import FileSink
@@ -130,7 +130,7 @@ def test_a_killed_batch_keeps_its_name(folders: Folders, tmp_path: Path) -> None
     copies: list[Path] = []
 
     class Copying(MemorySink):
-        def deliver(self, batch):  # type: ignore[no-untyped-def]
+        def deliver(self, batch: Batch) -> Delivery:
             delivery = sink.deliver(batch)
             copies.append(Path(shutil.copytree(folders.journal, tmp_path / "journal as it was")))
             return delivery
@@ -198,23 +198,12 @@ def test_damage_in_a_journal_is_passed_over(folders: Folders) -> None:
 
 def test_the_figures_of_a_process_are_there_within_seconds_and_at_its_end(folders: Folders, tmp_path: Path) -> None:
     sink = MemorySink()
-    sink.before = _refuse_once()
+    sink.refuse(times=1)
     with aggregator(tmp_path, sink=sink, max_age_ms=50) as made:
         made.add(entry(1))
         wait_until(lambda: read_metrics(folders).flushes == 1, "the figures")
         assert read_metrics(folders).retries == 1
     assert read_metrics(folders).delivered == 1
-
-
-def _refuse_once():  # type: ignore[no-untyped-def]
-    left = [1]
-
-    def refuse(batch: object) -> None:
-        if left[0]:
-            left[0] = 0
-            raise SinkUnavailable("once")
-
-    return refuse
 
 
 def test_a_flush_alone_delivers_what_a_dead_process_left(folders: Folders) -> None:
