@@ -9,13 +9,13 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from psycopg import Connection
+from psycopg import Connection, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from totalizer.catalog import Catalog, load_catalog
 from totalizer.errors import OperationError
 from totalizer.settings import Settings, load_settings
-from totalizer.store.connect import connect
+from totalizer.store.connect import connected
 from totalizer.store.password import password_for
 from totalizer.store.roles import Role, role_dsn
 
@@ -64,9 +64,16 @@ def database_url(settings: Settings) -> str:
     """The database the settings name.
 
     Raises:
-        OperationError: they name none.
+        OperationError: they name none, or not in a way that can be read.
     """
     if settings.database_url is not None:
+        try:
+            conninfo_to_dict(settings.database_url)
+        except ProgrammingError:  # its words may quote the password
+            raise OperationError(
+                "DATABASE_URL cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/NAME, with special characters "
+                "of the password as %XX"
+            ) from None
         return settings.database_url
     if settings.db_host is None:
         raise OperationError("no database: start one with `totalizer up`, or set DATABASE_URL")
@@ -96,9 +103,10 @@ def administrator_connection(settings: Settings | None = None) -> Iterator[Conne
     """A connection that may create roles; autocommit.
 
     Raises:
-        StoreUnavailable: the database cannot be reached.
+        StoreUnavailable: the database cannot be reached, or goes away.
+        OperationError: it refuses what it is asked within the block.
     """
-    with connect(administrator_dsn(settings or load_settings()), autocommit=True) as connection:
+    with connected(administrator_dsn(settings or load_settings())) as connection:
         yield connection
 
 

@@ -11,9 +11,12 @@ from alembic import command
 from alembic.config import Config
 
 from totalizer import store
+from totalizer.app import database_url
 from totalizer.catalog.read import load_catalog, parse_catalog
-from totalizer.errors import CatalogChangeRefused
+from totalizer.errors import CatalogChangeRefused, OperationError, StoreUnavailable
 from totalizer.rollup.verify import verify
+from totalizer.settings import load_settings
+from totalizer.store.connect import connected
 from totalizer.store.migrate import migrate
 from totalizer.store.plan import apply_plan, plan_catalog
 from totalizer.store.roles import Role
@@ -50,6 +53,22 @@ def test_migrating_twice_does_nothing_the_second_time(empty_database: Any) -> No
     assert first[0] == f"schema: empty → {NEWEST}"
     assert "event type command_executions" in first
     assert migrate(connection, load_catalog(), SECRET) == []
+
+
+def test_a_command_tells_in_plain_words_what_the_database_refuses(empty_database: Any) -> None:
+    with pytest.raises(OperationError, match="`totalizer migrate`"), connected(empty_database.url) as connection:
+        connection.execute("SELECT FROM totalizer.organizations")
+
+
+def test_a_command_tells_in_plain_words_that_the_database_went_away(empty_database: Any) -> None:
+    with pytest.raises(StoreUnavailable, match="run the command again"), connected(empty_database.url) as connection:
+        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def test_an_address_that_cannot_be_read_is_refused_and_not_shown() -> None:
+    with pytest.raises(OperationError, match="DATABASE_URL cannot be read") as refused:
+        database_url(load_settings(DATABASE_URL="postgresql://somebody:sec ret@host/name"))
+    assert "ret@" not in str(refused.value)
 
 
 def test_a_new_field_and_measure_are_added_and_filled(feed: Any, database: Any) -> None:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psycopg
 from psycopg import Connection
 
 from totalizer.app import dsn_of
-from totalizer.errors import OperationError, StoreUnavailable
+from totalizer.errors import OperationError
 from totalizer.load.drop import drop_letters
 from totalizer.load.retry import DeadLetterLoader, Retried
 from totalizer.ops.importers.checkpoint import make_private_folder
 from totalizer.settings import Settings
 from totalizer.store import dead_letters
-from totalizer.store.connect import connect, is_gone
+from totalizer.store.connect import connect, in_plain_words
 from totalizer.store.dead_letters import DeadLetter, Listed, Reason, Selection
 from totalizer.store.roles import Role
 
@@ -54,7 +53,7 @@ class DeadLetterOffice:
         Raises:
             OperationError: there is no organisation of that name.
         """
-        with _told():
+        with in_plain_words():
             owner = None
             if organization is not None:
                 owner = dead_letters.organization_id_of(self._reader, organization)
@@ -62,7 +61,7 @@ class DeadLetterOffice:
 
     def list(self, selection: Selection, limit: int) -> tuple[Sequence[Listed], Sequence[Reason]]:
         """The newest `limit` letters, and the reasons of all that are selected."""
-        with _told():
+        with in_plain_words():
             letters = dead_letters.list_letters(self._reader, selection, limit)
             return letters, dead_letters.count_by_reason(self._reader, selection)
 
@@ -72,7 +71,7 @@ class DeadLetterOffice:
         Raises:
             OperationError: there is none of that number.
         """
-        with _told():
+        with in_plain_words():
             letter = dead_letters.read_letter(self._reader, letter_id)
         if letter is None:
             raise OperationError(_missing([letter_id]))
@@ -84,7 +83,7 @@ class DeadLetterOffice:
         Raises:
             OperationError: letters were named that are not there.
         """
-        with _told():
+        with in_plain_words():
             found = dead_letters.ids_of(self._reader, selection)
         if missing := sorted(set(selection.ids or ()) - set(found)):
             raise OperationError(_missing(missing))
@@ -96,7 +95,7 @@ class DeadLetterOffice:
         Raises:
             StoreUnavailable: the database could not do it now; letters tried before are done.
         """
-        with _told():
+        with in_plain_words():
             return self._loader.retry(letter_id)
 
     def drop(self, ids: Sequence[int], file: Path) -> int:
@@ -108,7 +107,7 @@ class DeadLetterOffice:
         """
         if file.parent == self._folder:
             make_private_folder(self._folder)
-        with _told():
+        with in_plain_words():
             return sum(drop_letters(self._writer, ids, file))
 
     def default_file(self, now: datetime) -> Path:
@@ -146,15 +145,3 @@ class DeadLetterOffice:
 def _missing(ids: Sequence[int]) -> str:
     named = ", ".join(map(str, ids))
     return f"no dead letter {named}; `totalizer dead-letters list` shows those there are"
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Driver errors become ours."""
-    try:
-        yield
-    except psycopg.Error as error:
-        reason = str(error).strip()
-        if is_gone(error):
-            raise StoreUnavailable(f"the database went away; run the command again: {reason}") from error
-        raise OperationError(f"the database refused; is it migrated (`totalizer migrate`)? {reason}") from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg import Connection
 
-from totalizer.errors import StoreUnavailable
+from totalizer.errors import OperationError, StoreUnavailable
 
 #: Seconds to wait for a server that does not answer.
 CONNECT_TIMEOUT_S = 5
@@ -23,6 +25,37 @@ def connect(dsn: str, *, autocommit: bool = False) -> Connection[Any]:
         return psycopg.connect(dsn, autocommit=autocommit, connect_timeout=CONNECT_TIMEOUT_S, options="-c timezone=UTC")
     except psycopg.OperationalError as error:
         raise StoreUnavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from None
+
+
+@contextmanager
+def connected(dsn: str) -> Iterator[Connection[Any]]:
+    """A connection for a command, autocommit; what goes wrong within the block is told as by `in_plain_words`.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached, refuses the log-in, or goes away.
+        OperationError: it refuses what it is asked.
+    """
+    with in_plain_words(), connect(dsn, autocommit=True) as connection:
+        yield connection
+
+
+@contextmanager
+def in_plain_words() -> Iterator[None]:
+    """Errors of the driver become ours, for who runs a command.
+
+    Raises:
+        StoreUnavailable: the database went away.
+        OperationError: it refused what it was asked.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        reason = str(error).strip()
+        if is_gone(error):
+            raise StoreUnavailable(f"the database went away; run the command again: {reason}") from error
+        raise OperationError(
+            f"the database refused: {reason}; `totalizer migrate` brings one to the present that is not migrated"
+        ) from error
 
 
 def is_rows_fault(error: psycopg.Error) -> bool:

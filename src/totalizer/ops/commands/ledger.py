@@ -39,9 +39,7 @@ def ledger(
     since = utc_datetime(SYSTEM_CLOCK.now_ns()).replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
     journals = server_part("totalizer.query.completeness").LocalJournals(app.spool_of(settings))
     ends = journals.durable_ends()
-    with server_part("totalizer.store.connect").connect(
-        app.dsn_of(settings, roles.Role.REFRESHER), autocommit=True
-    ) as connection:
+    with server_part("totalizer.store.connect").connected(app.dsn_of(settings, roles.Role.REFRESHER)) as connection:
         owner = None
         if organization is not None:
             owner = server_part("totalizer.store.dead_letters").organization_id_of(connection, organization)

@@ -74,7 +74,7 @@ def _look_up(report: _Report, home: Path | None) -> None:
         return
     stored = server_part("totalizer.ops.batching.stored")
     tally = stored.Tally()
-    with connection:
+    with server_part("totalizer.store.connect").in_plain_words(), connection:
         report.verdicts = [
             _with_database(verdict, connection, stored, tally) if verdict.kind == "batch" and verdict.sound else verdict
             for verdict in report.verdicts

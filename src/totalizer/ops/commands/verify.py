@@ -25,7 +25,7 @@ def verify(home: HomeOption = None) -> None:
     settings = stack_settings(home)
     app, roles = server_part("totalizer.app"), server_part("totalizer.store.roles")
     dsn = app.dsn_of(settings, roles.Role.REFRESHER)
-    with server_part("totalizer.store.connect").connect(dsn, autocommit=True) as connection:
+    with server_part("totalizer.store.connect").connected(dsn) as connection:
         balances = server_part("totalizer.rollup.verify").verify(connection)
     OUT.print(_table(balances))
     wrong = sum(not balance.exact for balance in balances)
