@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import uuid
 from typing import Any
@@ -67,6 +68,18 @@ def test_the_start_is_found_in_the_database(stack: Stack) -> None:
     assert answer.status == 202
     assert send(stack, "PUT", session, {"commands_executed": 1})[0] == 202
     assert rows(stack)[-1] == ("update", USER, None, None, 1)
+
+
+def test_an_update_that_names_its_user_needs_no_start_even_if_it_is_compressed(stack: Stack) -> None:
+    body = gzip.compress(json.dumps({"user_id": USER, "commands_executed": 2}).encode())
+    answer = HTTP.request(
+        "PUT", f"{stack.url}/api/metrics/sessions/{uuid.uuid4()}", body=body,
+        headers={
+            "authorization": f"Bearer {stack.key}", "content-type": "application/json", "content-encoding": "gzip",
+        },
+    )  # fmt: skip
+    assert answer.status == 202
+    assert rows(stack) == [("update", USER, None, None, 2)]
 
 
 def test_a_session_of_another_organisation_is_not_there(stack: Stack) -> None:

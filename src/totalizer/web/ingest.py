@@ -106,6 +106,15 @@ class Ingest:
         """
         return await self._authenticator.authenticate(request.headers.get("authorization"), "ingest")
 
+    def unpacked(self, request: Request, body: bytes) -> bytes:
+        """A request's body without its compression.
+
+        Raises:
+            Refused: it is compressed in a way that is not taken, damaged, or too large.
+        """
+        encoding = check_encoding(request.headers.get("content-encoding"))
+        return body if encoding is None else unpack(encoding, body, self._body_bytes_max)
+
     async def give(
         self, principal: Principal, route: Route, path: str, request: Request, body: bytes
     ) -> tuple[int, bytes]:
@@ -126,9 +135,7 @@ class Ingest:
         if route.streams:
             answer, status = await route.stream(principal, request, _whole(body), self._append)
             return status, answer
-        encoding = check_encoding(headers.get("content-encoding"))
-        if encoding is not None:
-            body = unpack(encoding, body, self._body_bytes_max)
+        body = self.unpacked(request, body)
         key = headers.get("idempotency-key")
         try:
             if key is None:

@@ -8,7 +8,6 @@ from typing import Any
 from litestar import Request, Response, put
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
-from totalizer.web.encoding import check_encoding
 from totalizer.web.gate import spend
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import head_of
@@ -38,9 +37,8 @@ def session_updates(ingest: Ingest, sessions: Sessions) -> Any:
         choose({JSON: True}, head.headers.get("content-type"))
         canonical = canonical_session_id(session_id)
         body = await request.body()
-        # Who it belongs to may be in the body; a compressed one is unpacked later, and then not looked into here.
-        told = None if check_encoding(head.headers.get("content-encoding")) else user_of(body)
-        started = told or await sessions.find(principal.organization_id, canonical)
+        # Whose it is may be in the body; else somebody has to ask, and the route itself cannot wait.
+        started = user_of(ingest.unpacked(head, body)) or await sessions.find(principal.organization_id, canonical)
         route = SessionUpdate(sessions, canonical, started)
         status, answer = await ingest.give(principal, route, request.url.path, head, body)
         return Response(answer, status_code=status, headers=dict(JSON_HEADERS))
