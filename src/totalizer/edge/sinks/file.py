@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from totalizer.edge.batch import Batch, decode_batch_file
@@ -35,13 +38,27 @@ class FileSink:
         try:
             if not self._folders.errors.is_dir():
                 self._folders.make(self._disk)
-            self._put(batch)
+            with self._alone():
+                self._put(batch)
         except OSError as error:
             raise SinkUnavailable(f"{self.name}: the disk refused batch {batch.batch_id}: {error}") from error
         return Delivery(len(batch.entries))
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """In place, a file is there before it is whole: nobody else may take it for damaged until it is."""
+        if self._atomic:
+            yield
+            return
+        folder = os.open(self._folders.data, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _put(self, batch: Batch) -> None:
         """Write the batch under the first of its names that is free, unless it is under one of them."""

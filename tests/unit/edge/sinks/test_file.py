@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,26 @@ def test_a_disk_that_refuses_once_leaves_no_draft_and_the_next_attempt_one_file(
     assert [name for name in os.listdir(tmp_path) if name.endswith(".tmp")] == []
     found = [decode_batch_file((tmp_path / name).read_bytes(), name) for name in names(tmp_path)]
     assert [each.batch_id for each in found] == [BATCH.batch_id, "other"]
+
+
+def test_in_place_a_file_that_is_being_written_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    """Two processes deliver one batch, the second while half of the file is there."""
+    half_written, go_on = threading.Event(), threading.Event()
+
+    class SlowDisk(Disk):
+        def write_all(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
+            half = len(data) // 2
+            super().write_all(descriptor, data[:half], offset)
+            half_written.set()
+            assert go_on.wait(30)
+            super().write_all(descriptor, data[half:], offset + half)
+
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(FileSink(tmp_path, atomic=False, disk=SlowDisk()).deliver, BATCH)
+        assert half_written.wait(30)
+        second = threads.submit(FileSink(tmp_path, atomic=False).deliver, BATCH)
+        assert not wait([second], timeout=0.3).done
+        go_on.set()
+        assert first.result(30) == second.result(30)
+    assert [path.name for path in tmp_path.glob("batch_*")] == [BATCH.file_name]
+    assert list((tmp_path / "recovery/errors").iterdir()) == []
