@@ -26,7 +26,7 @@ ONE_PLACE = {
     # The settings; where a process is to crash, for tests; what a supervisor and its children tell each other; what is
     # handed on to other programs whole.
     "os.environ": (
-        "settings.py", "failpoint.py", "ops/lifeline.py", "ops/plan.py", "ops/program.py", "ops/secret.py",
+        "settings/__init__.py", "failpoint.py", "ops/lifeline.py", "ops/plan.py", "ops/program.py", "ops/secret.py",
         "ops/commands/up.py", "ops/commands/psql.py", "ops/embedded/account.py", "ops/importers/environment.py",
     ),
     "os.system": (),

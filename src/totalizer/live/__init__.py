@@ -1,0 +1,1 @@
+"""Live windows: the last minutes and hours of every organisation, as events are admitted."""

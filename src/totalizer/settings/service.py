@@ -1,0 +1,66 @@
+"""Where the service runs and listens, and how it logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic_settings import BaseSettings
+
+from totalizer.settings.named import named
+
+
+class ServiceSettings(BaseSettings):
+    """Where the service runs and listens, and how it logs."""
+
+    home: Annotated[Path, named("TOTALIZER_HOME", "Data folder: journal, embedded servers, keys, logs.")] = Path(
+        ".totalizer"
+    )
+    host: Annotated[str, named("HOST", "Address the API listens on.")] = "127.0.0.1"
+    port: Annotated[int, named("PORT", "TCP port of the API.", ge=1, le=65535)] = 3000
+    workers: Annotated[int, named("TOTALIZER_WORKERS", "API processes, each with its own journal.", ge=1, le=64)] = 1
+    uds: Annotated[Path | None, named("TOTALIZER_UDS", "Unix socket the API listens on instead of HOST and PORT.")] = (
+        None
+    )
+    tls_cert: Annotated[
+        Path | None, named("TOTALIZER_TLS_CERT", "PEM file of the certificate and what it is signed with; for HTTPS.")
+    ] = None
+    tls_key: Annotated[Path | None, named("TOTALIZER_TLS_KEY", "PEM file of the certificate's key.")] = None
+    connections_max: Annotated[
+        int,
+        named(
+            "TOTALIZER_CONNECTIONS_MAX",
+            "Connections one API process holds; further ones wait to be accepted.",
+            ge=1,
+            le=100_000,
+        ),
+    ] = 1024
+    header_timeout_ms: Annotated[
+        int,
+        named(
+            "TOTALIZER_HEADER_TIMEOUT_MS",
+            "Longest time for a request's header, and between two requests of a connection.",
+            ge=100,
+            le=3_600_000,
+        ),
+    ] = 30_000
+    body_timeout_ms: Annotated[
+        int,
+        named(
+            "TOTALIZER_BODY_TIMEOUT_MS",
+            "Longest time for a request's body; of a stream, for its next piece.",
+            ge=100,
+            le=3_600_000,
+        ),
+    ] = 30_000
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        named("LOG_LEVEL", "Least severe level that is logged."),
+    ] = "info"
+    aggregation_path: Annotated[
+        Path | None,
+        named(
+            "TOTALIZER_AGGREGATION_PATH",
+            "Data path of the batching library whose health the API tells; `aggregated` in the data folder if not set.",
+        ),
+    ] = None
