@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -49,17 +50,23 @@ def sender(run: str, first: int, last: int | None) -> int:
     child = os.fork()
     if child == 0:
         os.close(reading)
+        code = 1
         try:
             send(run, first, writing, last)
+            code = 0
+        except Exception:
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(code)  # the parent's end is not the child's
     os.close(writing)
     if last is None:
         time.sleep(random.uniform(0, LIFE_S_MAX))
         os.kill(child, signal.SIGKILL)
     with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()
-    os.waitpid(child, 0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if ended not in (0, -signal.SIGKILL):
+        sys.exit(f"a sender failed by itself, after entry {first - 1 + len(told) // 8}")
     whole = len(told) // 8
     return struct.unpack_from("q", told, (whole - 1) * 8)[0] if whole else first - 1
 

@@ -84,15 +84,12 @@ class Engine:
         left_s = 10.0 if deadline is None else max(deadline - self._clock.monotonic(), 0.1)
         if not self.flusher.stop(left_s):
             LOGGER.warning("a delivery is still under way; its batch stays in the journal")
-        self._report.write(self.log.added)
+        self._tell()
         self._adoption.close()
         self._close_log()
+        # Again, if entries were lost at the very end. Another process may have the journal by now, and its figures win.
+        self._tell()
         return failed
-
-    @property
-    def lost(self) -> int:
-        """Entries that the disk lost after they were taken, as far as can be counted."""
-        return self.log.lost + self.log.damaged
 
     def forget(self) -> None:
         """In a forked child: leave everything to the parent."""
@@ -126,12 +123,15 @@ class Engine:
 
     def _look_around(self) -> None:
         """In the flusher's thread, about once a second."""
-        self._report.write(self.log.added)
+        self._tell()
         if self._report.flush_requested():
             self.ask("manual")
         if self._adoption.has_work or self._clock.monotonic() >= self._adopt_at:
             self._adopt_at = self._clock.monotonic() + ADOPT_INTERVAL_S
             self._adoption.go_on(self._pause)
+
+    def _tell(self) -> None:
+        self._report.write(self.log.added, self.log.lost)
 
     def _pause(self, seconds: float) -> bool:
         return not self._stopping.wait(seconds)

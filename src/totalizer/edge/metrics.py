@@ -85,7 +85,7 @@ class Counts:
     """Sums that can be added over processes, and kept in a file.
 
     Attributes:
-        added, delivered, failed, refused, dropped, rejected: entries.
+        added, delivered, failed, refused, dropped, rejected, lost: entries.
         flushes, failed_flushes, retries, over_target, over_max: flushes.
         triggers: flushes by what began them.
         time_sum_ms, time_max_ms, time_min_ms: of flushes; the last is None before the first.
@@ -98,6 +98,7 @@ class Counts:
     refused: int = 0
     dropped: int = 0
     rejected: int = 0
+    lost: int = 0
     flushes: int = 0
     failed_flushes: int = 0
     retries: int = 0
@@ -142,8 +143,8 @@ class Counts:
 
 
 _SUMMED = (
-    "added", "delivered", "failed", "refused", "dropped", "rejected", "flushes", "failed_flushes", "retries",
-    "over_target", "over_max", "time_sum_ms",
+    "added", "delivered", "failed", "refused", "dropped", "rejected", "lost", "flushes", "failed_flushes",
+    "retries", "over_target", "over_max", "time_sum_ms",
 )  # fmt: skip
 
 
