@@ -54,9 +54,9 @@ def sender(run: str, first: int, last: int | None) -> int:
         try:
             send(run, first, writing, last)
             code = 0
-        except Exception:
-            traceback.print_exc()
         finally:
+            if code:
+                traceback.print_exc()
             os._exit(code)  # the parent's end is not the child's
     os.close(writing)
     if last is None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from totalizer.edge.sinks.sink import Sink
     from totalizer.edge.status import JournalStatus
 
-# What an aggregator needs is imported when one is made, and what only a running one needs when it begins to run: a
-# program that imports the library and adds nothing, as a command line does at every start, hardly waits for it.
+# What an aggregator needs is imported when one is made, and what a running one needs when it begins to run: a program
+# that imports the library and adds nothing, as a command line does at every start, hardly waits for it.
 
 
 class SmartBatchAggregator:
@@ -85,7 +85,6 @@ class SmartBatchAggregator:
         from totalizer.edge.entry import EntryEncoder
         from totalizer.edge.metrics import Metrics
         from totalizer.edge.rate import RateLimit
-        from totalizer.edge.records import entry_payload
 
         options = self.options
         self._lock = threading.Lock()
@@ -93,7 +92,6 @@ class SmartBatchAggregator:
         self._encoder = EntryEncoder(
             entry_bytes_max=options.entry_bytes_max, redact_keys=options.redact_keys, clock=options.clock
         )
-        self._payload = entry_payload
         self._engine: Engine | None = None
         # What a closed engine has left: entries that wait, and that were lost.
         self._last_waiting = self._last_lost = 0
@@ -119,10 +117,10 @@ class SmartBatchAggregator:
             raise AggregatorClosed
         try:
             now_ns = self._now_ns()
-            encoded = self._encoder.encode(entry, now_ns)
+            record = self._encoder.record(entry, now_ns)
             if self._limit is not None:
                 self._limit.take()
-            (self._engine or self._start()).append(self._payload(encoded, now_ns // 1_000_000))
+            (self._engine or self._start()).append(record)
         except (ValidationError, RateLimited):
             self._metrics.count(rejected=1)
             raise
@@ -189,10 +187,9 @@ class SmartBatchAggregator:
 
         counts, engine = self._metrics.counts(), self._engine
         waiting = engine.log.waiting if engine is not None else self._last_waiting
-        mean = counts.time_sum_ms / counts.flushes if counts.flushes else 0.0
         lost = counts.lost + (engine.log.lost if engine is not None else self._last_lost)
         return Stats(
-            counts.delivered, counts.failed + counts.refused, mean, waiting, self.get_batch_age_ms(),
+            counts.delivered, counts.failed + counts.refused, counts.time_mean_ms, waiting, self.get_batch_age_ms(),
             engine.log.added if engine is not None else counts.added, counts.dropped, counts.rejected, lost,
         )  # fmt: skip
 
@@ -256,9 +253,6 @@ class SmartBatchAggregator:
             engine = self._engine
         failed = None
         if engine is not None:
-            from totalizer.edge.exit import not_at_exit
-
-            not_at_exit(engine)
             failed = engine.close(None if timeout_ms is None else timeout_ms / 1000)
             self._metrics.count(added=engine.log.added)
             self._last_waiting, self._last_lost = engine.log.waiting, engine.log.lost
@@ -278,15 +272,13 @@ class SmartBatchAggregator:
 
     def _start(self) -> Engine:
         from totalizer.edge.engine import Engine
-        from totalizer.edge.exit import at_exit, close_unowned
 
         with self._lock:
             if self._closed:
                 raise AggregatorClosed
             if self._engine is None:
                 self._engine = Engine(self.folders, self.options, self._courier, self._metrics, self._audit)
-                at_exit(self._engine, self.options)
-                weakref.finalize(self, close_unowned, self._engine).atexit = False
+                weakref.finalize(self, self._engine.close_unowned).atexit = False
             return self._engine
 
     def _after_fork(self) -> None:

@@ -110,6 +110,11 @@ class Counts:
     time_min_ms: float | None = None
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))
 
+    @property
+    def time_mean_ms(self) -> float:
+        """Of a flush; 0 before the first."""
+        return self.time_sum_ms / self.flushes if self.flushes else 0.0
+
     def __add__(self, other: Counts) -> Counts:
         minima = [each for each in (self.time_min_ms, other.time_min_ms) if each is not None]
         sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMMED}
@@ -121,7 +126,7 @@ class Counts:
 
     def performance(self, durations: Sequence[float] = ()) -> PerformanceMetrics:
         """The figures for people; percentiles from `durations` if given, else from the buckets' bounds."""
-        mean = self.time_sum_ms / self.flushes if self.flushes else 0.0
+        mean = self.time_mean_ms
         p50, p95, p99 = (self._percentile(each, durations) for each in (50, 95, 99))
         return PerformanceMetrics(
             self.flushes, mean, mean, self.time_max_ms, self.time_min_ms or 0.0,

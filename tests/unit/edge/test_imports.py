@@ -24,8 +24,9 @@ def modules_of(program: str) -> set[str]:
 
 #: Heavy, and of no use before they are asked for.
 HEAVY = {
-    "asyncio", "urllib3", "http.client", "ssl", "socket", "rich", "apscheduler", "apprise", "psutil", "psycopg", "litestar",
-    "subprocess", "multiprocessing", "concurrent.futures", "totalizer.settings", "totalizer.catalog", "totalizer.event",
+    "asyncio", "urllib3", "http.client", "ssl", "socket", "email", "hashlib", "rich", "typer", "apscheduler", "apprise",
+    "psutil", "psycopg", "litestar", "subprocess", "multiprocessing", "concurrent.futures", "totalizer.settings",
+    "totalizer.catalog", "totalizer.event",
 }  # fmt: skip
 
 
