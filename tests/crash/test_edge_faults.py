@@ -210,13 +210,19 @@ def test_fifty_processes_on_one_folder_lose_and_double_nothing(tmp_path: Path, c
 
 
 def test_killed_at_any_moment_again_and_again(tmp_path: Path, chances: Chances) -> None:
-    """Processes with four threads each, one after the other on the same folders, killed by the clock."""
+    """Processes with four threads each, one after the other on the same folders, killed by the clock.
+
+    Every second one is in the midst of its work by then, however slowly it started; the others may be anywhere.
+    """
     folders, ledger = Folders(tmp_path / "aggregated"), tmp_path / "ledger"
     known = Ledger(ledger)
     chance = chances.of("edge killed")
     for number in range(chances.share("edge killed")):
+        said = ledger.stat().st_size
         process = start(folders, ledger, f"k{number}", 400, threads=4)
-        time.sleep(chance.uniform(0.2, 0.9))
+        if number % 2 == 0:
+            wait_until(lambda said=said: b"acknowledged" in ledger.read_bytes()[said:], "an entry that is taken")
+        time.sleep(chance.uniform(0.0, 0.7))
         process.kill()
         tally.count("kill")
         process.communicate()
