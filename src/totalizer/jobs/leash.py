@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg import Connection
@@ -32,6 +32,14 @@ _NOTICE_DEATH = (
 )
 
 
+class _Held(NamedTuple):
+    """A connection, how it was made, and its process at the server."""
+
+    connection: Connection[Any]
+    dsn: str
+    pid: int
+
+
 class LimitedRun:
     """One run's connections, and the thread that watches its time.
 
@@ -51,11 +59,11 @@ class LimitedRun:
     ) -> None:  # fmt: skip
         self._dsn_of, self._on_end, self._clock = dsn_of, on_end, clock
         self._soft, self._hard = soft.total_seconds(), hard.total_seconds()
-        self._connections: list[tuple[Connection[Any], str]] = []
+        self._connections: list[_Held] = []
         self._opened, self._changing = ExitStack(), Lock()
         self._ended, self._woken = Event(), Event()
         self._stop_reason: str | None = None
-        self.timed_out = False
+        self.timed_out = self.ended_by_force = False
         self._thread = Thread(target=self._watch, name="job limits", daemon=True)
 
     def open(self, role: Role) -> Connection[Any]:
@@ -71,7 +79,7 @@ class LimitedRun:
         # Should this process be stopped and its watch with it, the server keeps the limit.
         connection.execute(f"SET statement_timeout = {int(self._hard * 1000) + 1000}")
         with self._changing:
-            self._connections.append((connection, dsn))
+            self._connections.append(_Held(connection, dsn, connection.info.backend_pid))
         return connection
 
     def check(self) -> None:
@@ -107,29 +115,32 @@ class LimitedRun:
             self.timed_out = True
             self.stop(f"it took longer than {self._soft:g} s")
         while not self._ended.is_set() and self._clock.monotonic() - started < self._hard:
-            for connection, _ in self._open_ones():
+            for held in self._open_ones():
                 with suppress(psycopg.Error):
-                    connection.cancel_safe(timeout=CANCEL_S)
+                    held.connection.cancel_safe(timeout=CANCEL_S)
             self._ended.wait(CANCEL_S)
         if not self._ended.is_set():
             self._end_all()
 
     def _end_all(self) -> None:
         reason = f"it took longer than {self._hard:g} s; its connections were ended"
-        self.timed_out, self._stop_reason = True, reason
-        for connection, dsn in self._open_ones():
-            _end(connection, dsn)
+        self.timed_out = self.ended_by_force = True
+        self._stop_reason = reason
+        open_ones = self._open_ones()
+        for held in open_ones:
+            _shut_down(held.connection)
+        for held in open_ones:
+            # Its server notices by itself when it next looks; this is sooner.
+            with suppress(psycopg.Error):
+                end_backend(held.dsn, held.pid)
         self._on_end(reason)
 
-    def _open_ones(self) -> list[tuple[Connection[Any], str]]:
+    def _open_ones(self) -> list[_Held]:
         with self._changing:
-            return [each for each in self._connections if not each[0].closed]
+            return [held for held in self._connections if not held.connection.closed]
 
 
-def _end(connection: Connection[Any], dsn: str) -> None:
+def _shut_down(connection: Connection[Any]) -> None:
     """End a connection that another thread is using: closing it here would pull it from under that thread."""
-    pid = connection.info.backend_pid
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
-    with suppress(psycopg.Error):
-        end_backend(dsn, pid)

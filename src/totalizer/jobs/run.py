@@ -172,6 +172,8 @@ class _Attempt:
             if not isinstance(error, psycopg.Error | StoreUnavailable | JobStopped):
                 logger().error("job raised", job=self._job.name, exc_info=error)
             return Ending("failed", error=str(error).strip() or type(error).__name__)
+        if leash.ended_by_force:
+            return Ending("timed_out", error=leash.stop_reason)
         return Ending("done", result, rows=result.get("rows"))
 
     def _tell(self, ending: Ending) -> None:
