@@ -40,6 +40,16 @@ class Outcome(NamedTuple):
     error: str | None = None
 
 
+class Order(NamedTuple):
+    """What is asked of a runner: what is due, or a run with arguments. See `Runner.run_now`."""
+
+    arguments: Mapping[str, str] = {}
+    request_id: int | None = None
+    ticket: str | None = None
+    progress: Callable[[int, int], None] | None = None
+    scheduled: bool = False
+
+
 class Runner:
     """Runs jobs, each over connections of its own. Several threads may run different jobs at once.
 
@@ -73,11 +83,11 @@ class Runner:
         """Run a job if the record says that it is due."""
         if not job.enabled:
             return Outcome("disabled")
-        return self._run(job, {}, scheduled=True)
+        return self._run(job, Order(scheduled=True))
 
     def run_now(
         self, job: Job, arguments: Mapping[str, Any] | None = None, *, request_id: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        ticket: str | None = None, progress: Callable[[int, int], None] | None = None,
     ) -> Outcome:  # fmt: skip
         """Run a job whether it is due or not, also one whose schedule is switched off.
 
@@ -85,26 +95,24 @@ class Runner:
             job: which.
             arguments: for its body.
             request_id: the run that was asked for, and is this one.
+            ticket: the message that asked for it; it is not done again once it is done.
             progress: shown how far it is.
 
         Raises:
             OperationError: the arguments are not the job's.
             StoreUnavailable: the database cannot be reached.
         """
-        return self._run(job, job.check(arguments or {}), request_id=request_id, progress=progress)
+        return self._run(job, Order(job.check(arguments or {}), request_id, ticket, progress))
 
-    def _run(
-        self, job: Job, arguments: Mapping[str, str], *, scheduled: bool = False, request_id: int | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Outcome:  # fmt: skip
-        attempt = _Attempt(self, job, arguments, request_id, progress)
+    def _run(self, job: Job, order: Order) -> Outcome:
+        attempt = _Attempt(self, job, order)
         leash = LimitedRun(self.dsn, job.soft_limit, job.limit, attempt.ended_by_force)
         self._under_way.append(leash)
         try:
             with leash:
                 if self._stopping is not None:
                     leash.stop(self._stopping)
-                outcome = attempt.make(leash, scheduled, self._time_up)
+                outcome = attempt.make(leash, self._time_up)
             return attempt.recorded_elsewhere(outcome)
         finally:
             self._under_way.remove(leash)
@@ -113,24 +121,20 @@ class Runner:
 class _Attempt:
     """One attempt to run a job."""
 
-    def __init__(
-        self, runner: Runner, job: Job, arguments: Mapping[str, str], request_id: int | None,
-        progress: Callable[[int, int], None] | None,
-    ) -> None:  # fmt: skip
-        self._runner, self._job, self._arguments = runner, job, arguments
-        self._request_id, self._progress = request_id, progress
+    def __init__(self, runner: Runner, job: Job, order: Order) -> None:
+        self._runner, self._job, self._order = runner, job, order
         self._run_id: int | None = None
         self._due: Due | None = None
         self._unrecorded: Ending | None = None
 
-    def make(self, leash: LimitedRun, scheduled: bool, time_up: tuple[type[BaseException], ...]) -> Outcome:
+    def make(self, leash: LimitedRun, time_up: tuple[type[BaseException], ...]) -> Outcome:
         connection = leash.open(Role.REFRESHER)
         if not runs.try_lock(connection, self._job.name):
             return Outcome("busy")
         lost = runs.lose(connection, self._job.name)
         if lost:
             logger().warning("job lost: its process or connection ended", job=self._job.name, runs=lost)
-        if not self._begin(connection, scheduled):
+        if not self._begin(connection):
             return Outcome("not_due")
         assert self._run_id is not None
         ending = self._body(connection, leash, time_up)
@@ -143,11 +147,11 @@ class _Attempt:
             logger().warning("job was given up as lost while it ran", job=self._job.name, run=self._run_id)
         return Outcome(ending.state, self._run_id, ending.result, ending.error)
 
-    def _begin(self, connection: Connection[Any], scheduled: bool) -> bool:
+    def _begin(self, connection: Connection[Any]) -> bool:
         beginning = self._runner.beginning(self._job)._replace(
-            arguments=dict(self._arguments) or None, request_id=self._request_id
+            arguments=dict(self._order.arguments) or None, request_id=self._order.request_id, ticket=self._order.ticket
         )
-        if scheduled:
+        if self._order.scheduled:
             self._due = due(connection, self._job)
             if self._due is None:
                 return False
@@ -158,9 +162,9 @@ class _Attempt:
     def _body(self, connection: Connection[Any], leash: LimitedRun, time_up: tuple[type[BaseException], ...]) -> Ending:
         assert self._run_id is not None
         context = Context(
-            connection, leash, self._run_id, self._runner.settings, arguments=self._arguments,
+            connection, leash, self._run_id, self._runner.settings, arguments=self._order.arguments,
             scheduled_for=self._due.scheduled_for if self._due else None,
-            done_for=self._due.done_for if self._due else None, progress=self._progress,
+            done_for=self._due.done_for if self._due else None, progress=self._order.progress,
         )  # fmt: skip
         try:
             result = json.loads(json.dumps(self._job.run(context), default=str))

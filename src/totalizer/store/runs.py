@@ -57,7 +57,7 @@ class Run(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """What is known of a run when it begins."""
+    """What is known of a run when it begins; `ticket` is the message that asked for it, if one did."""
 
     job: str
     host: str
@@ -66,6 +66,7 @@ class Beginning(NamedTuple):
     attempt: int = 1
     arguments: dict[str, Any] | None = None
     request_id: int | None = None
+    ticket: str | None = None
 
 
 class Ending(NamedTuple):
@@ -170,22 +171,24 @@ def begin(connection: Rows, beginning: Beginning) -> int | None:
     """Record that a run begins; returns its number. Call it with the lock.
 
     Returns:
-        None if there is no more to be done: another has run it for that moment, or has taken the request.
+        None if there is no more to be done: another has run it for that moment or message, or has taken the request.
     """
-    values = [
-        beginning.job, beginning.host, beginning.runner, beginning.scheduled_for, beginning.attempt,
-        None if beginning.arguments is None else Jsonb(beginning.arguments),
-    ]  # fmt: skip
+    values = {
+        **beginning._asdict(), "arguments": None if beginning.arguments is None else Jsonb(beginning.arguments),
+    }  # fmt: skip
     if beginning.request_id is not None:
         row = connection.execute(
-            "UPDATE totalizer.job_runs SET state = 'running', started_at = now(), job = %s, host = %s, runner = %s, "
-            "scheduled_for = %s, attempt = %s, arguments = %s WHERE id = %s AND state = 'requested' RETURNING id",
-            [*values, beginning.request_id],
+            "UPDATE totalizer.job_runs SET state = 'running', started_at = now(), host = %(host)s, "
+            "runner = %(runner)s WHERE id = %(request_id)s AND state = 'requested' RETURNING id",
+            values,
         ).fetchone()
     else:
         row = connection.execute(
-            "INSERT INTO totalizer.job_runs (job, host, runner, scheduled_for, attempt, arguments, state, started_at) "
-            "VALUES (%s, %s, %s, %s, %s, %s, 'running', now()) "
+            "INSERT INTO totalizer.job_runs "
+            "(job, host, runner, scheduled_for, attempt, arguments, ticket, state, started_at) "
+            "SELECT %(job)s, %(host)s, %(runner)s, %(scheduled_for)s::timestamptz, %(attempt)s, %(arguments)s::jsonb, "
+            "%(ticket)s, 'running', now() "
+            "WHERE NOT EXISTS (SELECT FROM totalizer.job_runs WHERE ticket = %(ticket)s AND state = 'done') "
             "ON CONFLICT (job, scheduled_for) WHERE state IN ('running', 'done') DO NOTHING RETURNING id",
             values,
         ).fetchone()

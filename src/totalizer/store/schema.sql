@@ -199,6 +199,7 @@ CREATE TABLE totalizer.job_runs (
     attempt integer DEFAULT 1 NOT NULL,
     runs bigint DEFAULT 1 NOT NULL,
     arguments jsonb,
+    ticket text,
     CONSTRAINT job_runs_state_check CHECK ((state = ANY (ARRAY['requested'::text, 'running'::text, 'done'::text, 'failed'::text, 'timed_out'::text, 'lost'::text])))
 );
 
@@ -211,6 +212,8 @@ COMMENT ON COLUMN totalizer.job_runs.scheduled_for IS 'The moment of the schedul
 COMMENT ON COLUMN totalizer.job_runs.attempt IS 'Which try for that moment, from 1';
 
 COMMENT ON COLUMN totalizer.job_runs.runs IS 'How many runs the row stands for: those of a job that runs all the time are summed by the hour';
+
+COMMENT ON COLUMN totalizer.job_runs.ticket IS 'The message that asked for it: delivered again, it is not done again';
 
 ALTER TABLE totalizer.job_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME totalizer.job_runs_id_seq
@@ -428,6 +431,8 @@ CREATE INDEX job_runs_by_age ON totalizer.job_runs USING btree (finished_at);
 CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, id DESC);
 
 CREATE INDEX job_runs_by_moment ON totalizer.job_runs USING btree (job, scheduled_for DESC, id DESC) WHERE (scheduled_for IS NOT NULL);
+
+CREATE INDEX job_runs_by_ticket ON totalizer.job_runs USING btree (ticket) WHERE (ticket IS NOT NULL);
 
 CREATE UNIQUE INDEX job_runs_once ON totalizer.job_runs USING btree (job, scheduled_for) WHERE (state = ANY (ARRAY['running'::text, 'done'::text]));
 

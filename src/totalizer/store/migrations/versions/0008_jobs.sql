@@ -29,13 +29,15 @@ ALTER TABLE totalizer.job_runs
     ADD COLUMN runner text,
     ADD COLUMN attempt integer NOT NULL DEFAULT 1,
     ADD COLUMN runs bigint NOT NULL DEFAULT 1,
-    ADD COLUMN arguments jsonb;
+    ADD COLUMN arguments jsonb,
+    ADD COLUMN ticket text;
 UPDATE totalizer.job_runs SET state = 'failed' WHERE error IS NOT NULL;
 COMMENT ON TABLE totalizer.job_runs IS 'Every run of a job. Its number grows from run to run of a job';
 COMMENT ON COLUMN totalizer.job_runs.state IS 'lost: the process or its connection ended without a word';
 COMMENT ON COLUMN totalizer.job_runs.scheduled_for IS 'The moment of the schedule that it is for; null: asked for by hand, or a job that runs all the time';
 COMMENT ON COLUMN totalizer.job_runs.attempt IS 'Which try for that moment, from 1';
 COMMENT ON COLUMN totalizer.job_runs.runs IS 'How many runs the row stands for: those of a job that runs all the time are summed by the hour';
+COMMENT ON COLUMN totalizer.job_runs.ticket IS 'The message that asked for it: delivered again, it is not done again';
 DROP INDEX totalizer.job_runs_by_job;
 CREATE INDEX job_runs_by_job ON totalizer.job_runs (job, id DESC);
 CREATE INDEX job_runs_open ON totalizer.job_runs (job, id) WHERE state IN ('requested', 'running');
@@ -43,6 +45,7 @@ CREATE INDEX job_runs_by_moment ON totalizer.job_runs (job, scheduled_for DESC, 
 CREATE INDEX job_runs_by_age ON totalizer.job_runs (finished_at);
 -- The last word on doing what is scheduled once.
 CREATE UNIQUE INDEX job_runs_once ON totalizer.job_runs (job, scheduled_for) WHERE state IN ('running', 'done');
+CREATE INDEX job_runs_by_ticket ON totalizer.job_runs (ticket) WHERE ticket IS NOT NULL;
 GRANT UPDATE, DELETE ON totalizer.job_runs TO totalizer_refresher;
 -- What a run said may name organisations: the service's readers see all but that.
 GRANT SELECT (id, job, state, scheduled_for, requested_at, started_at, finished_at, rows, runner, attempt, runs)

@@ -8,12 +8,13 @@ REVOKE SELECT (id, job, state, scheduled_for, requested_at, started_at, finished
     ON totalizer.job_runs FROM totalizer_app;
 DROP INDEX totalizer.job_runs_once;
 DROP INDEX totalizer.job_runs_by_age;
+DROP INDEX totalizer.job_runs_by_ticket;
 DROP INDEX totalizer.job_runs_by_moment;
 DROP INDEX totalizer.job_runs_open;
 DROP INDEX totalizer.job_runs_by_job;
 ALTER TABLE totalizer.job_runs
     DROP COLUMN state, DROP COLUMN scheduled_for, DROP COLUMN requested_at, DROP COLUMN rows, DROP COLUMN runner,
-    DROP COLUMN attempt, DROP COLUMN runs, DROP COLUMN arguments,
+    DROP COLUMN attempt, DROP COLUMN runs, DROP COLUMN arguments, DROP COLUMN ticket,
     ALTER COLUMN host SET NOT NULL,
     ALTER COLUMN started_at SET NOT NULL,
     ALTER COLUMN finished_at SET NOT NULL;
