@@ -45,7 +45,8 @@ def make_app(settings_of: Callable[[], Settings]) -> Celery:
     Args:
         settings_of: the settings of this process.
     """
-    app = Celery("totalizer")
+    # A program that sends tasks may have an application of its own, which stays the current one.
+    app = Celery("totalizer", set_as_current=False)
     app.add_defaults(lambda: configuration(settings_of()))
     worker = _Worker(app, settings_of)
     # The names, limits and queues of jobs are the same whatever is set.
@@ -78,7 +79,7 @@ class _Worker:
         soft_s, hard_s = job.soft_limit.total_seconds(), job.limit.total_seconds()
         self._app.task(
             run, bind=True, name=task_name(name), soft_time_limit=int(soft_s) + GRACE_S,
-            time_limit=int(hard_s) + GRACE_S, ignore_result=job.continuous, typing=False,
+            time_limit=int(hard_s) + GRACE_S, ignore_result=job.continuous, typing=False, shared=False,
         )  # fmt: skip
 
     def add_catch_up(self) -> None:
@@ -88,7 +89,9 @@ class _Worker:
             return {"sent": self.catch_up()}
 
         catch_up.__doc__ = "Send what was missed, failed, lost or asked for."
-        self._app.task(catch_up, bind=True, name=CATCH_UP, ignore_result=True, soft_time_limit=60, time_limit=70)
+        self._app.task(
+            catch_up, bind=True, name=CATCH_UP, ignore_result=True, soft_time_limit=60, time_limit=70, shared=False
+        )
 
     def run(self, task: Task, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Run a job for a message; what it did.
