@@ -74,7 +74,7 @@ def test_what_was_missed_while_nothing_ran_is_made_up_for_once(database: Databas
     administrator = database.connect()
     administrator.execute(
         "INSERT INTO totalizer.jobs (name, description, queue, soft_limit, hard_limit, enabled, requestable, "
-        "known_since) SELECT name, 'known long ago', 'aggregation', '1h', '1h', true, true, %s FROM unnest(%s::text[]) AS name",
+        "known_since) SELECT name, 'x', 'aggregation', '1h', '1h', true, true, %s FROM unnest(%s::text[]) AS name",
         [LONG_AGO, ["daily_rollup", "weekly_rollup"]],
     )
     administrator.execute(
@@ -122,15 +122,22 @@ def test_one_run_by_a_process_that_knows_nothing_else(database: Database, tmp_pa
 
     def run(*words: str, **more: str) -> tuple[int, Any]:
         ended = subprocess.run(
-            [sys.executable, "-m", "totalizer", "job", "run", *words, "--format", "json"],
+            [sys.executable, "-m", "totalizer", "job", *words, "--format", "json"],
             env=environment_of(database, tmp_path / "home", **more), cwd=tmp_path, capture_output=True, text=True,
             timeout=100, check=False,
         )  # fmt: skip
         return ended.returncode, json.loads(ended.stdout) if ended.stdout else ended.stderr
 
-    assert run("compact_ledger", "--due")[1]["state"] == "done"
-    assert run("compact_ledger", "--due") == (0, {"state": "not_due", "run_id": None, "result": None, "error": None})
-    code, said = run("verify", DATABASE_URL="postgresql://127.0.0.1:1/none")
+    assert run("run", "compact_ledger", "--due")[1]["state"] == "done"
+    assert run("run", "compact_ledger", "--due") == (
+        0,
+        {"state": "not_due", "run_id": None, "result": None, "error": None},
+    )
+    code, outcomes = run("due")
+    assert (code, outcomes["refresh_rollups"]["state"], outcomes["health_check"]["state"]) == (0, "done", "done")
+    assert "compact_ledger" not in outcomes
+    assert set(run("due")[1]) == {"refresh_rollups"}
+    code, said = run("run", "verify", DATABASE_URL="postgresql://127.0.0.1:1/none")
     assert code == 1
     assert "PostgreSQL cannot be reached" in said
 
@@ -146,6 +153,7 @@ def test_the_lambda_function_runs_what_its_event_names(
     assert (answer["state"], answer["result"]["window_end"]) == ("done", "2025-01-09T15:00:00+00:00")
     assert handler({"job": "health_check", "due": True}, None)["state"] == "done"
     assert handler({"job": "health_check", "due": True}, None)["state"] == "not_due"
+    assert "make_partitions" in handler({"due": True}, None)
     refused: list[tuple[dict[str, Any], str]] = [
         ({}, "names no job"), ({"job": "x"}, "no job 'x'"), ({"job": "verify", "arguments": {"a": 1}}, "argument 'a'"),
     ]  # fmt: skip

@@ -52,11 +52,11 @@ def due(connection: Connection[Any], job: Job) -> Due | None:
 
 
 def _is_expected(job: Job, standing: Standing, moment: datetime) -> bool:
-    """Of a job that never ran, a moment before anybody knew of the job was not missed."""
+    """Of a job that never ran, a moment before anybody knew of the job was not missed; who asks first may run it."""
     assert job.schedule is not None
     if standing.latest is not None or job.schedule.from_the_start:
         return True
-    return standing.known_since is not None and standing.known_since <= moment
+    return standing.known_since is None or standing.known_since <= moment
 
 
 def _is_to_be_tried_again(run: Run, now: datetime) -> bool:

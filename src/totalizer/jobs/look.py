@@ -44,7 +44,7 @@ class Look:
     def __call__(self) -> list[Wanted]:
         """What shall run now; nothing while the database is away, which is logged once."""
         try:
-            found = self._look()
+            found = self.now()
         except (psycopg.Error, StoreUnavailable) as error:
             self.close()
             if not self._away:
@@ -62,7 +62,13 @@ class Look:
             self._connection.close()
             self._connection = None
 
-    def _look(self) -> list[Wanted]:
+    def now(self) -> list[Wanted]:
+        """What shall run now.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+            psycopg.Error: it went away.
+        """
         if self._connection is None:
             self._connection = connect(self._dsn(), autocommit=True)
         connection = self._connection

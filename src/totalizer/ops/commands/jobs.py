@@ -111,12 +111,30 @@ def run_job(
     runner = server_part("totalizer.jobs.run").Runner(settings, "command")
     with server_part("totalizer.store.connect").in_plain_words(), Progress(console=ERR, transient=True) as bar:
         line = bar.add_task(name, total=None)
-        _announce(settings)
         outcome = (
             runner.run_due(job) if due
             else runner.run_now(job, given, progress=lambda done, of: bar.update(line, completed=done, total=of))
         )  # fmt: skip
+        _announce(settings)
     _tell(job, outcome, form, due=due)
+
+
+@app.command("due")
+def run_due(form: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
+    """Run all that is due, missed or asked for, one after the other: for cron. Exit code 1 if any was not done."""
+    settings = stack_settings(home)
+    server_part("totalizer.telemetry").configure_logging("warning", "job")
+    runner = server_part("totalizer.jobs.run").Runner(settings, "command")
+    outcomes: dict[str, Outcome] = {}
+    with server_part("totalizer.store.connect").in_plain_words():
+        for name, outcome in server_part("totalizer.jobs.once").run_all_due(runner):
+            outcomes[name] = outcome
+            if form is Format.TEXT:
+                OUT.print(f"{name}: {outcome.state.replace('_', ' ')} {outcome.error or ''}".rstrip(), markup=False)
+    if form is Format.JSON:
+        OUT.print_json(json.dumps({name: outcome._asdict() for name, outcome in outcomes.items()}, default=str))
+    if any(outcome.state in ("failed", "timed_out") for outcome in outcomes.values()):
+        raise typer.Exit(NOT_DONE)
 
 
 def _announce(settings: Settings) -> None:
