@@ -31,6 +31,7 @@ COMMANDS = {
     "serve": ("run", "serve"),
     "load": ("run", "load"),
     "scheduler": ("run", "scheduler"),
+    "job": ("jobs", "app"),
     "bridge": ("bridge", "app"),
     "aggregation": ("aggregation", "app"),
     "validate": ("validate", "validate"),
