@@ -22,6 +22,8 @@ from totalizer.store.roles import Role, role_dsn
 if TYPE_CHECKING:
     # Each process imports its own parts only: the loader needs no web framework, the API no Alembic.
     from totalizer.edge.folder import Folders
+    from totalizer.health.config import HealthConfig
+    from totalizer.health.gather import Places
     from totalizer.store.plan import Plan
     from totalizer.web.limits import Limits
 
@@ -43,6 +45,27 @@ def aggregation_of(settings: Settings) -> Folders:
     from totalizer.edge.folder import Folders
 
     return Folders(settings.aggregation_path or settings.home.expanduser().resolve() / "aggregated")
+
+
+def health_places(settings: Settings, role: Role) -> Places:
+    """Where health checks of this machine find their facts; the database is asked as a role."""
+    from totalizer.health.gather import Places
+
+    return Places(
+        lambda: dsn_of(settings, role), settings.redis_url, settings.home.expanduser().resolve(), spool_of(settings),
+        aggregation_of(settings), settings.journal_quota_bytes,
+    )  # fmt: skip
+
+
+def health_config(settings: Settings) -> HealthConfig:
+    """Thresholds and alert rules.
+
+    Raises:
+        ConfigurationError: the file that is set cannot be used.
+    """
+    from totalizer.health.config import load_config
+
+    return load_config(settings.health_file)
 
 
 def secret_of(settings: Settings) -> str:

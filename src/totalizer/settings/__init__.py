@@ -15,13 +15,14 @@ from pydantic_settings import SettingsConfigDict
 from totalizer.errors import ConfigurationError
 from totalizer.settings.access import AccessSettings
 from totalizer.settings.database import DatabaseSettings
+from totalizer.settings.health import HealthSettings
 from totalizer.settings.ingest import IngestSettings
 from totalizer.settings.jobs import JobSettings
 from totalizer.settings.named import SECRET_VARIABLES
 from totalizer.settings.service import ServiceSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, IngestSettings, AccessSettings, JobSettings):
+class Settings(ServiceSettings, DatabaseSettings, IngestSettings, AccessSettings, JobSettings, HealthSettings):
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(
