@@ -40,7 +40,7 @@ def main() -> None:
     from granian.constants import Interfaces, Loops
     from granian.log import LogLevels
 
-    from totalizer.serve import BACKLOG
+    from totalizer.listener import BACKLOG
 
     Granian(
         "benchmarks.bare:app", interface=Interfaces.RSGI, address="127.0.0.1", port=int(sys.argv[1]), workers=1,

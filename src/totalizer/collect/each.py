@@ -38,14 +38,14 @@ class Wrong(NamedTuple):
 
 
 def admit_each(
-    collector: Collector, organization_id: str, sent: Iterable[Sent | Wrong], request: bytes | None = None
+    collector: Collector, organization_id: str, sent: Iterable[Sent | Wrong | None], request: bytes | None = None
 ) -> Admission:
     """Admit events in the order they were sent; `Item.index` counts them from 0, whatever their types.
 
     Args:
         collector: knows the types.
         organization_id: whose events they are.
-        sent: the events.
+        sent: the events; None in a place that holds none, and counts all the same.
         request: as in `Collector.admit_batch`.
 
     Returns:
@@ -54,6 +54,8 @@ def admit_each(
     admission = collector.begin(organization_id, b"", request)
     by_type: dict[str, tuple[TypeTools, list[Any], list[int] | None]] = {}
     for index, one in enumerate(sent):
+        if one is None:
+            continue
         event = _decoded(collector, admission, index, one)
         if event is None:
             continue

@@ -93,11 +93,13 @@ class Authenticator:
         return self._allowed(known.principal, action)
 
     async def close(self) -> None:
-        """Let go of what is being noted."""
+        """Let go of what is being noted and fetched."""
         for task in self._noting:
             task.cancel()
         if self._noting:
             await asyncio.wait(self._noting)
+        if self._tokens is not None:
+            await self._tokens.close()
 
     async def _check(self, authorization: str, credential: Credential, before: Known | None) -> Known:
         """Ask the database; while it is away, or another request is asking, believe what was known."""
@@ -146,7 +148,7 @@ class Authenticator:
             self._note_used(key_id)
         return Principal(
             organization_id, actions_of_scopes(scopes), self._limiter.meters(organization_id, limits), "this API key",
-            key_id=key_id, scopes=tuple(scopes),
+            key_id=key_id,
             expires_ns=None if expires_at is None else int(expires_at.timestamp() * 1e9),
         )  # fmt: skip
 

@@ -23,8 +23,8 @@ _FORM = re.compile(
     r"(?P<journal>[0-9a-f]{32})-(?P<sequence>[0-9a-f]{1,15})-(?P<accepted>[0-9]{1,9})-(?P<at>[0-9a-f]{1,11})-"
     r"(?P<seal>[0-9a-f]{24})"
 ).fullmatch
-#: How the answers begin that get a receipt.
-_ACCEPTED = b'{"accepted":'
+#: Has the receipt of an answer whose form is given by others.
+HEADER = "totalizer-receipt"
 
 
 def receipt_key(secret: str) -> bytes:
@@ -62,17 +62,16 @@ class Receipts:
         self._sealer = hashlib.blake2b(key=key, digest_size=_SEAL_BYTES)
         self._journal, self._clock, self._days = journal_id.replace("-", "").encode(), clock, days
 
-    def add(self, answer: bytes, organization_id: str, sequence: int) -> bytes:
-        """An answer with its receipt.
+    def make(self, organization_id: str, sequence: int, accepted: int) -> bytes:
+        """A receipt.
 
         Args:
-            answer: a JSON object whose first member is `accepted`, without spaces.
             organization_id: who may ask with it.
             sequence: number of the journal's record.
+            accepted: how many events it holds.
         """
-        accepted = answer[len(_ACCEPTED) : answer.index(b",")]
-        text = b"%b-%x-%b-%x" % (self._journal, sequence, accepted, self._clock.now_ns() // 1_000_000_000)
-        return b'%b,"receipt":"%b-%b"}' % (answer[:-1], text, self._seal(organization_id, text))
+        text = b"%b-%x-%d-%x" % (self._journal, sequence, accepted, self._clock.now_ns() // 1_000_000_000)
+        return b"%b-%b" % (text, self._seal(organization_id, text))
 
     def read(self, token: str, organization_id: str) -> Receipt:
         """What a receipt says.
