@@ -160,9 +160,7 @@ class ApiProcess:
         self._journal = claim_journal(settings, self._waiters)
         self._pool, self._redis = pool_of(settings), redis_of(settings)
         self._limiter = limiter_of(settings, self._redis)
-        self._bodies = BodyReader(
-            SYSTEM_CLOCK, bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000
-        )
+        self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         services = self._services()
         self.front = Front(services.ingest, AsgiBridge(create_api(services), self._bodies), self._start, self._stop)
         logger().info("api ready", journal=self._journal.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -67,6 +67,31 @@ def admit_each(
     admission.events.extend(by_type.values())
     collector.finish(admission)
     admission.items.sort(key=lambda item: item.index)
+    return admission
+
+
+def admit_lines(collector: Collector, organization_id: str, event_type: str, lines: Sequence[bytes]) -> Admission:
+    """Admit events of one type, one a line, as `admit_each` would; empty lines hold none and count all the same.
+
+    All are decoded in one go, which is much the faster; only if anything is wrong, or a line empty, one by one.
+
+    Args:
+        collector: knows the type.
+        organization_id: whose events they are.
+        event_type: its name.
+        lines: JSON, without newlines.
+    """
+    tools = collector.tools[event_type]
+    try:
+        events = list(map(tools.decoder.decode, lines))
+    except UNDECODABLE:
+        return admit_each(
+            collector, organization_id, (Sent(event_type, line) if line.strip() else None for line in lines)
+        )
+    # What is looked for in the body is a backslash, which makes texts need an escape.
+    admission = collector.begin(organization_id, b"\\" if any(b"\\" in line for line in lines) else b"")
+    admission.events.append((tools, events, None))
+    collector.finish(admission)
     return admission
 
 

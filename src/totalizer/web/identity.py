@@ -66,11 +66,14 @@ class Authenticator:
     def remembered(self, authorization: str | None, action: str) -> Principal | None:
         """The principal, if it is remembered and may do this; None to ask `authenticate`. Never waits."""
         known = self._known.get(authorization or "")
-        if known is None or known.principal is None:
+        if known is None:
             return None
-        if self._age(known) > self._cache_s:
+        principal, checked_at = known
+        if principal is None or self._clock.monotonic() - checked_at > self._cache_s:
             return None
-        return known.principal if action in known.principal.actions and not self._expired(known.principal) else None
+        if action not in principal.actions or (principal.expires_ns is not None and self._expired(principal)):
+            return None
+        return principal
 
     async def authenticate(self, authorization: str | None, action: str) -> Principal:
         """The principal of a request with this `Authorization` header.

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from binascii import b2a_hex
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from totalizer.clock import Clock
 from totalizer.errors import Refusal, Refused
 
 SECONDS_A_DAY = 86_400
+#: Organisations whose seals are kept begun; beyond it the oldest are begun again.
+ORGANIZATIONS_MAX = 10_000
 #: Bytes of the seal: 2⁹⁶ guesses.
 _SEAL_BYTES = 12
 _FORM = re.compile(
@@ -60,7 +61,9 @@ class Receipts:
 
     def __init__(self, key: bytes, journal_id: str, clock: Clock, *, days: int) -> None:
         self._sealer = hashlib.blake2b(key=key, digest_size=_SEAL_BYTES)
-        self._journal, self._clock, self._days = journal_id.replace("-", "").encode(), clock, days
+        #: By organisation: begun with it, so that the rest of the seal is one short hash.
+        self._begun: dict[str, Any] = {}
+        self._journal, self._clock, self._days = journal_id.replace("-", ""), clock, days
 
     def make(self, organization_id: str, sequence: int, accepted: int) -> bytes:
         """A receipt.
@@ -70,8 +73,8 @@ class Receipts:
             sequence: number of the journal's record.
             accepted: how many events it holds.
         """
-        text = b"%b-%x-%d-%x" % (self._journal, sequence, accepted, self._clock.now_ns() // 1_000_000_000)
-        return b"%b-%b" % (text, self._seal(organization_id, text))
+        text = f"{self._journal}-{sequence:x}-{accepted}-{self._clock.now_ns() // 1_000_000_000:x}"
+        return f"{text}-{self._seal(organization_id, text.encode())}".encode()
 
     def read(self, token: str, organization_id: str) -> Receipt:
         """What a receipt says.
@@ -81,7 +84,7 @@ class Receipts:
         """
         found = _FORM(token)
         text, _, seal = token.rpartition("-")
-        if found is None or not hmac.compare_digest(seal.encode(), self._seal(organization_id, text.encode())):
+        if found is None or not hmac.compare_digest(seal.encode(), self._seal(organization_id, text.encode()).encode()):
             raise Refused(
                 Refusal.NOT_FOUND, f"no receipt {token[:120]!r} of this organisation; use `receipt` of a 202 as it is"
             )
@@ -97,7 +100,15 @@ class Receipts:
             )  # fmt: skip
         return receipt
 
-    def _seal(self, organization_id: str, text: bytes) -> bytes:
-        sealer = self._sealer.copy()
-        sealer.update(b"%b %b" % (organization_id.encode(), text))
-        return b2a_hex(sealer.digest())
+    def _seal(self, organization_id: str, text: bytes) -> str:
+        sealer = (self._begun.get(organization_id) or self._begin(organization_id)).copy()
+        sealer.update(text)
+        seal: str = sealer.hexdigest()
+        return seal
+
+    def _begin(self, organization_id: str) -> Any:
+        while len(self._begun) >= ORGANIZATIONS_MAX:
+            del self._begun[next(iter(self._begun))]
+        sealer = self._begun[organization_id] = self._sealer.copy()
+        sealer.update(f"{organization_id} ".encode())
+        return sealer

@@ -12,7 +12,7 @@ import msgspec
 from litestar.openapi.spec import OpenAPIType, Schema
 
 from totalizer.catalog import EventType
-from totalizer.collect import Collector, Sent, Wrong, admit_each
+from totalizer.collect import Admission, Collector, Sent, Wrong, admit_each, admit_lines
 from totalizer.collect.bodies import BOM, UNDECODABLE, not_json
 from totalizer.errors import JournalFailed, Refusal, Refused
 from totalizer.web.durable import refusal_of
@@ -72,17 +72,21 @@ class StreamRoute(Route):
         return progress.answer(), 202
 
     async def _take(self, progress: Progress, organization_id: str, lines: list[bytes]) -> None:
-        sent = (self._sent(line) if line.strip() else None for line in lines)
-        admission = admit_each(self._collector, organization_id, sent)
+        admission = self._admitted(organization_id, lines)
         refused = [
             RefusedLine(progress.lines_read + item.index + 1, item.event_type, item.code, item.message)
             for item in admission.items
         ]
         await progress.put(admission.payload, len(lines), admission.accepted, refused)
 
-    def _sent(self, line: bytes) -> Sent | Wrong:
+    def _admitted(self, organization_id: str, lines: list[bytes]) -> Admission:
         if self._event_type is not None:
-            return Sent(self._event_type.name, line)
+            return admit_lines(self._collector, organization_id, self._event_type.name, lines)
+        sent = (self._sent(line) if line.strip() else None for line in lines)
+        return admit_each(self._collector, organization_id, sent)
+
+    def _sent(self, line: bytes) -> Sent | Wrong:
+        """A line that names its type."""
         try:
             members = _MEMBERS.decode(line)
             name = msgspec.json.decode(members.get(TYPE_KEY, b"null"))
