@@ -132,7 +132,8 @@ LINES = [
     b'{"id":"a","user":"x"}', b'{"id":"b","user":"t\\tb","rest":{"k":[1]}}', b'{"id":"c","user":"y","amount":"1.5"}',
     b'{"id":"a","user":"again"}', b'{"id":"d","user":"x","called_at":"2999-01-01T00:00:00Z"}', b'{"user":5}', b"{bad",
     b'{"id":"e","user":"x"}{"id":"f","user":"x"}', b'{"id":"g","user":"x","rest":{"k":[{}', b"{}]}}", b"", b" \r",
-    b"[]",     b'{"id":"h","user":"\xff"}', b'{"id":"i","user":"x"}\r', b'{"id":"j","user":"x","more":1}', b'{"user":"\\u0000"}',
+    b"[]", b'{"id":"h","user":"\xff"}', b'{"id":"i","user":"x"}\r', b'{"id":"j","user":"x","more":1}',
+    b'{"user":"\\u0000"}',
 ]  # fmt: skip
 
 
