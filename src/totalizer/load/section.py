@@ -13,7 +13,7 @@ from totalizer import failpoint
 from totalizer.event import DAY
 from totalizer.failpoint import Failpoint
 from totalizer.load.copy_text import id_of
-from totalizer.load.gather import Origins
+from totalizer.load.gather import Order, Origins, order_of
 from totalizer.store import fates, loading
 from totalizer.store.connect import is_rows_fault
 from totalizer.store.fates import Account, Fate, Fates, Unstored
@@ -101,15 +101,19 @@ class SectionLoader:
         self._unstored: list[Exempt] = []
         self.buried: set[bytes] = set()
 
-    def load(self, lines: list[bytes]) -> None:
+    def load(self, lines: list[bytes], order: Order | None = None) -> None:
         """Store every line, find it a duplicate, or keep it as a dead letter.
 
         The fates are in `fates` and `unstored`, the lines of dead letters in `buried`.
 
+        Args:
+            lines: in order of arrival.
+            order: of the lines, if it was worked out before.
+
         Raises:
             psycopg.Error: the database is to blame, not a row; the transaction must be rolled back and tried again.
         """
-        self._load(lines, range(len(lines)))
+        self._load(lines, range(len(lines)), order)
 
     def fates(self) -> Fates:
         """What became of the lines, by account: all were stored but those that are known not to be."""
@@ -142,15 +146,18 @@ class SectionLoader:
             groups[key].ids.append(id_of(lines[each.place]))
         return list(groups.values())
 
-    def _load(self, lines: Sequence[bytes], places: Sequence[int]) -> None:
+    def _load(self, lines: Sequence[bytes], places: Sequence[int], order: Order | None = None) -> None:
         if self._partitions is None:
             for line, place in zip(lines, places, strict=True):
                 self._bury(line, place, "TZ001", f"no event type {self._target.event_type!r} in this database")
             return
         if any(line[DAY] not in self._partitions for line in lines):
             lines, places = self._bury_undated(self._partitions, lines, places)
+            order = None
         try:
-            if len(set(self._partitions.values())) <= PARTITIONS_DIRECT_MAX and self._load_fast(lines):
+            if len(set(self._partitions.values())) <= PARTITIONS_DIRECT_MAX and self._load_fast(
+                order or order_of(self._target, lines)
+            ):
                 return
             self._load_carefully(lines, places)
         except psycopg.Error as error:
@@ -169,20 +176,19 @@ class SectionLoader:
                 self._bury(line, place, "TZ003", f"{line[DAY].decode(errors='replace')!r} is no day")
         return [line for line, _ in dated], [place for _, place in dated]
 
-    def _load_fast(self, lines: Sequence[bytes]) -> bool:
+    def _load_fast(self, order: Order) -> bool:
         assert self._partitions is not None
         by_partition: dict[str, list[bytes]] = {}
-        ordered = sorted(lines)
         if len(self._partitions) == 1:
-            by_partition[next(iter(self._partitions.values()))] = ordered
+            by_partition[next(iter(self._partitions.values()))] = order.lines
         else:
-            for line in ordered:
+            for line in order.lines:
                 by_partition.setdefault(self._partitions[line[DAY]], []).append(line)
         if failpoint.ARMED:
             failpoint.hit(Failpoint.BEFORE_COPY)
         try:
             with self._connection.transaction():
-                loading.copy_fast(self._connection, self._target, by_partition)
+                loading.copy_fast(self._connection, self._target, by_partition, order.keys)
                 if failpoint.ARMED:
                     failpoint.hit(Failpoint.SECTION_COPIED)
         except psycopg.errors.UniqueViolation:

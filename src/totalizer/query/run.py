@@ -21,6 +21,7 @@ from totalizer.query.cursor import decode_cursor, end_of
 from totalizer.query.parse import Query, parse_query
 from totalizer.query.plan import choose_rollup, clean_spans, days_to_look_up, make_plan
 from totalizer.query.result import shape_answer
+from totalizer.store.tenant import reading_as
 from totalizer.window import base_bucket
 
 
@@ -83,8 +84,7 @@ async def snapshot(pool: AsyncConnectionPool[Any], organization_id: str) -> Asyn
         Refused: the database is away.
     """
     try:
-        async with pool.connection() as connection, connection.transaction():
-            await connection.execute("SELECT set_config('app.current_org_id', %s, true)", [organization_id])
+        async with reading_as(pool, organization_id) as connection:
             yield connection
     except psycopg.errors.InvalidParameterValue as error:
         # The one parameter that Python and PostgreSQL may judge differently: their time zone databases differ.

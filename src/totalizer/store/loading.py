@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 
 from totalizer.catalog.quoting import quoted, quoted_list
-from totalizer.event import KEY
 
 Rows = Connection[Any]
 
@@ -124,7 +123,7 @@ def copy_lines(connection: Rows, table: str, columns: Iterable[str], lines: Iter
         copy.write(b"".join(lines))
 
 
-def copy_fast(connection: Rows, target: Target, by_partition: dict[str, list[bytes]]) -> None:
+def copy_fast(connection: Rows, target: Target, by_partition: dict[str, list[bytes]], keys: Sequence[bytes]) -> None:
     """COPY lines straight into their partitions, and their keys into the key table.
 
     COPY into the parent is refused for a role under row-level security, and routing costs more; partitions have no
@@ -134,14 +133,12 @@ def copy_fast(connection: Rows, target: Target, by_partition: dict[str, list[byt
         connection: in a transaction, at a savepoint.
         target: where the lines go.
         by_partition: partition name → lines sorted by key.
+        keys: of all of them, rows of the key table by organisation and id, the order of its index.
 
     Raises:
         psycopg.errors.UniqueViolation: some of the lines are duplicates; roll back to the savepoint and load carefully.
     """
     if target.keyed:
-        keys = [line[KEY] + b"\n" for lines in by_partition.values() for line in lines]
-        # By organisation and id, the order of the key table's index.
-        keys.sort(key=lambda key: key[:37] + key[65:])
         copy_lines(connection, target.keys, ("organization_id", "event_time", "id"), keys)
     for partition, lines in by_partition.items():
         copy_lines(connection, f"partitions.{quoted(partition)}", target.columns, lines)
