@@ -54,6 +54,7 @@ class Failpoint(Enum):
     BEFORE_COPY = "load.section.before_copy"
     SECTION_COPIED = "load.section.copied"
     BEFORE_CAREFUL = "load.section.before_careful"
+    BEFORE_LATE = "load.section.before_late"
     SECTION_DIVIDED = "load.section.divided"
     LINE_BURIED = "load.line.buried"
     PIECE_STORED = "load.piece.stored"
@@ -61,6 +62,17 @@ class Failpoint(Enum):
     PIECE_COMMITTED = "load.piece.committed"
     BEFORE_DISCARD = "load.piece.before_discard"
     PIECE_DISCARDED = "load.piece.discarded"
+    FLOOR_RAISED = "retention.floor.raised"
+    EVENTS_REMOVED = "retention.events.removed"
+    PARTITION_COUNTED = "retention.partition.counted"
+    PARTITION_DROPPED = "retention.partition.dropped"
+    IDS_FORGOTTEN = "retention.ids.forgotten"
+    ROLLUP_ROWS_REMOVED = "retention.rollup.removed"
+    LATE_REMOVED = "retention.late.removed"
+    LATE_TAKEN = "late.taken"
+    LATE_MERGED = "late.merged"
+    LATE_NOTED = "late.noted"
+    LATE_APPLIED = "late.applied"
 
 
 class Action(Enum):

@@ -18,6 +18,7 @@ from totalizer.errors import JournalFailed, StoreUnavailable
 from totalizer.event import DAY
 from totalizer.failpoint import Failpoint
 from totalizer.journal import JournalReader, journals_in, recover_idle
+from totalizer.load.floors import Floors
 from totalizer.load.gather import Gathered, gather, marks_of
 from totalizer.load.missing import gaps, keep_unreadable
 from totalizer.load.section import Partitions, SectionLoader
@@ -64,6 +65,7 @@ class Loader:
         self._unlisted: dict[Path, str] = {}
         self._connection: Connection[Any] | None = None
         self._partitions: Partitions | None = None
+        self._floors = Floors()
 
     def run(self, stop: Event) -> None:
         """Load until `stop` is set; then what is durable by then is loaded, and the connection closed.
@@ -148,6 +150,7 @@ class Loader:
         if self._connection is None or self._partitions is None:
             self._connection = connect(self._dsn, autocommit=True)
             self._partitions = Partitions(self._connection)
+            self._floors.hold(self._connection)
         return self._connection, self._partitions
 
     def _look_for_journals(self) -> None:
@@ -227,7 +230,7 @@ class Loader:
         gathered = gather((record.payload for record in source.ahead), self._rows_max)
         records, ahead = source.ahead[: gathered.records], source.ahead[gathered.records :]
         names = {
-            target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines})
+            target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines}, self._floors)
             for target, lines in gathered.lines.items()
         }
         if failpoint.ARMED:
@@ -264,15 +267,16 @@ class Loader:
             raise Fenced
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_FENCED)
+        self._floors.hold(connection)
         found: Fates = {}
         marks: set[tuple[str, str, str]] = set()
         for target, lines in gathered.lines.items():
-            section = SectionLoader(connection, journal_id, target, names[target], gathered.origins[target])
+            section = SectionLoader(connection, journal_id, target, names[target], gathered.origins[target], self._floors)
             section.load(lines)
             for account, fate in section.fates().items():
                 found[account] = found.get(account, Fate()) + fate
             fates.add_unstored(connection, journal_id, section.unstored(lines, sequences))
-            marks |= marks_of(target, (line for line in lines if line not in section.buried))
+            marks |= marks_of(target, (line for line in lines if line not in section.unmarked))
         if missing := [*gaps(source.offset, sequences), *keep_unreadable(connection, journal_id, gathered, sequences)]:
             fates.add_gaps(connection, journal_id, missing)
         if marks:
