@@ -114,6 +114,7 @@ def make_plan(
     own_zone: ZoneInfo,
     dirty: Sequence[datetime],
     day_starts: Mapping[date, datetime],
+    stale_days: Sequence[datetime] = (),
 ) -> Plan:
     """The plan of a query.
 
@@ -123,11 +124,13 @@ def make_plan(
         own_zone: the zone in which the organisation's days are kept.
         dirty: starts of the marked base buckets that touch the range.
         day_starts: when each of `days_to_look_up` begins.
+        stale_days: starts of base buckets that are right themselves, but not so the day they lie in.
     """
     rollup, measures = choose_rollup(catalog, query)
     clean = clean_spans(query, dirty)
     raw = without([Span(query.start, query.end)], clean)
-    days = [days for span in clean if day_starts and (days := _whole_days(span, day_starts))]
+    with_days = clean_spans(query, sorted([*dirty, *stale_days])) if stale_days else clean
+    days = [days for span in with_days if day_starts and (days := _whole_days(span, day_starts))]
     base = without(clean, [Span(day_starts[first], day_starts[end]) for first, end in days])
     event_type = catalog.event_types[query.event_type]
     return Plan(event_type, rollup, measures, zone_of(query, own_zone), days, base, raw, len(dirty))

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import AsyncConnection, IsolationLevel
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from totalizer.catalog import Catalog
+from totalizer.catalog import Catalog, Rollup
 from totalizer.errors import Refusal, Refused
 from totalizer.journal import Position
 from totalizer.query.compile import compile_plan
@@ -58,11 +58,12 @@ class QueryService:
             now, own_zone = row
             query = parse_query(self._catalog, parameters, end_of(parameters, now), own_zone)
             after = decode_cursor(query)
-            choose_rollup(self._catalog, query)
-            dirty = await _dirty(connection, organization_id, query)
+            rollup, _ = choose_rollup(self._catalog, query)
+            dirty, stale_days = await _dirty(connection, organization_id, query, rollup)
             zone = ZoneInfo(own_zone)
-            days = days_to_look_up(query, zone, clean_spans(query, dirty))
-            plan = make_plan(self._catalog, query, zone, dirty, await _day_starts(connection, days, own_zone))
+            days = days_to_look_up(query, zone, clean_spans(query, [*dirty, *stale_days]))
+            starts = await _day_starts(connection, days, own_zone)
+            plan = make_plan(self._catalog, query, zone, dirty, starts, stale_days)
             statement = compile_plan(plan, query, organization_id, after)
             rows = await (await connection.execute(statement.sql.encode(), statement.parameters)).fetchall()
             complete = self._journals.all_loaded(ends, await _loaded(connection))
@@ -95,14 +96,18 @@ async def snapshot(pool: AsyncConnectionPool[Any], organization_id: str) -> Asyn
         ) from error
 
 
-async def _dirty(connection: AsyncConnection[Any], organization_id: str, query: Query) -> list[Any]:
-    """The marked base buckets that touch the query's range."""
+async def _dirty(
+    connection: AsyncConnection[Any], organization_id: str, query: Query, rollup: Rollup
+) -> tuple[list[datetime], list[datetime]]:
+    """The marked base buckets that touch the query's range, and those whose days alone are marked."""
     cursor = await connection.execute(
-        "SELECT DISTINCT bucket FROM totalizer.dirty_marks "
-        "WHERE organization_id = %s AND event_type = %s AND bucket >= %s AND bucket < %s ORDER BY bucket",
-        [organization_id, query.event_type, base_bucket(query.start), query.end],
+        "SELECT bucket, bool_or(scope = 'events') FROM totalizer.dirty_marks "
+        "WHERE organization_id = %s AND event_type = %s AND bucket >= %s AND bucket < %s "
+        "AND (rollup IS NULL OR rollup = %s) GROUP BY bucket ORDER BY bucket",
+        [organization_id, query.event_type, base_bucket(query.start), query.end, rollup.name],
     )
-    return [row[0] for row in await cursor.fetchall()]
+    rows = await cursor.fetchall()
+    return [bucket for bucket, of_events in rows if of_events], [bucket for bucket, of_events in rows if not of_events]
 
 
 async def _day_starts(connection: AsyncConnection[Any], days: Sequence[date], zone: str) -> dict[date, datetime]:
