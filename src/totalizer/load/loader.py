@@ -271,7 +271,9 @@ class Loader:
         found: Fates = {}
         marks: set[tuple[str, str, str]] = set()
         for target, lines in gathered.lines.items():
-            section = SectionLoader(connection, journal_id, target, names[target], gathered.origins[target], self._floors)
+            section = SectionLoader(
+                connection, journal_id, target, names[target], gathered.origins[target], self._floors
+            )
             section.load(lines)
             for account, fate in section.fates().items():
                 found[account] = found.get(account, Fate()) + fate

@@ -81,9 +81,7 @@ class DeadLetterLoader:
         found: Fates = {}
         sections: list[tuple[_Section, list[bytes]]] = []
         for target, lines in gathered.lines.items():
-            section = _Section(
-                self._connection, letter, target, names[target], gathered.origins[target], self._floors
-            )
+            section = _Section(self._connection, letter, target, names[target], gathered.origins[target], self._floors)
             section.load(lines)
             sections.append((section, lines))
             for account, fate in section.fates().items():

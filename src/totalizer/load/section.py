@@ -110,8 +110,8 @@ class SectionLoader:
     def load(self, lines: list[bytes]) -> None:
         """Store every line, find it a duplicate, or keep it as a dead letter.
 
-        The fates are in `fates` and `unstored`. Lines that no bucket is to be recomputed for, since they are dead letters
-        or late, are in `unmarked`.
+        The fates are in `fates` and `unstored`. Lines that no bucket is to be recomputed for, since they are dead
+        letters or late, are in `unmarked`.
 
         Raises:
             psycopg.Error: the database is to blame, not a row; the transaction must be rolled back and tried again.

@@ -1,7 +1,7 @@
 """Late events, added to the rollups: those of buckets that are not computed from events any more.
 
-It is all one transaction under the lock of the organisations' shard, like a refresh: the events are marked as added in the
-transaction that adds them, so each is added once whoever is killed when.
+It is all one transaction under the lock of the organisations' shard, like a refresh: the events are marked as added in
+the transaction that adds them, so each is added once whoever is killed when.
 """
 
 from __future__ import annotations
@@ -106,9 +106,7 @@ def _take(connection: Rows, event_type: EventType, shard: int) -> list[int]:
     return [row[0] for row in taken]
 
 
-def _add(
-    connection: Rows, rollup: Rollup, event_type: EventType, applied_by: str | None, rows: dict[str, int]
-) -> None:
+def _add(connection: Rows, rollup: Rollup, event_type: EventType, applied_by: str | None, rows: dict[str, int]) -> None:
     """Add the events of `late_work` to one rollup, and note it."""
     connection.execute(late_statements.make_delta(rollup, event_type))
     changed: dict[str, dict[str, int]] = {}

@@ -1,8 +1,8 @@
 """The SQL that adds late events to rollups: written once, for every rollup and grain.
 
-`late_work` holds the events, with the columns of their event table; `late_delta` what they come to by quarter hour: rows
-as in the base table. A grain's rows that are touched are taken out, merged with what is added and put back, so that every
-kind of measure is added by the same merge that makes a day out of its quarter hours.
+`late_work` holds the events, with the columns of their event table; `late_delta` what they come to by quarter hour:
+rows as in the base table. A grain's rows that are touched are taken out, merged with what is added and put back, so that
+every kind of measure is added by the same merge that makes a day out of its quarter hours.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def make_delta(rollup: Rollup, event_type: EventType) -> str:
     """Compute what the events come to, by quarter hour, for this transaction."""
     bucket = base_of(quoted(event_type.time_field))
     dimensions = "".join(f", {quoted(name)}" for name in rollup.dimensions)
-    states = ", ".join(
-        f"{state.from_events} AS {quoted(state.column)}" for state in rollup_states(rollup, event_type)
-    )
+    states = ", ".join(f"{state.from_events} AS {quoted(state.column)}" for state in rollup_states(rollup, event_type))
     return f"""
         CREATE TEMP TABLE late_delta ON COMMIT DROP AS
         SELECT organization_id, {bucket} AS bucket{dimensions}, {states}
@@ -67,12 +65,12 @@ def add_delta(rollup: Rollup, level: Level, event_type: EventType) -> str:
         WITH added AS (
             SELECT d.organization_id, {window} AS {quoted(level.key)}{dimensions}, {merged}
             FROM late_delta d LEFT JOIN LATERAL totalizer.floors_of('{event_type.name}', d.organization_id) f ON true
-            {_LOCAL_DAY if level in (DAY, WEEK, MONTH) else ''} {kept}
+            {_LOCAL_DAY if level in (DAY, WEEK, MONTH) else ""} {kept}
             GROUP BY d.organization_id, {window}{dimensions}
         ), taken AS (
             DELETE FROM {table} r USING added a
             WHERE r.organization_id = a.organization_id AND r.{quoted(level.key)} = a.{quoted(level.key)}
-              {f'AND {same}' if same else ''}
+              {f"AND {same}" if same else ""}
             RETURNING r.*
         ), put AS (
             INSERT INTO {table} ({columns})

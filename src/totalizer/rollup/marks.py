@@ -14,6 +14,7 @@ WORK_TABLES = """
         organization_id uuid, _day date, _starts timestamptz, _ends timestamptz, _rollup text
     ) ON COMMIT DELETE ROWS"""
 
+# Below the raw floor the events may be gone: such a bucket is not computed from them any more, whoever has marked it.
 # Of the lowest priority number that waits, the newest first. What is marked for all rollups is not kept for one, and
 # what is computed from events is not kept for days only.
 _TAKE = """
@@ -25,7 +26,9 @@ _TAKE = """
             ) ORDER BY bucket DESC LIMIT %(limit)s
         )) RETURNING organization_id, bucket, scope, rollup
     ), once AS MATERIALIZED (
-        SELECT DISTINCT organization_id, bucket, scope, rollup FROM taken
+        SELECT organization_id, bucket, scope, rollup
+        FROM (SELECT DISTINCT organization_id, bucket, scope, rollup FROM taken) AS marks
+        WHERE scope <> 'events' OR bucket >= totalizer.raw_floor(%(type)s, organization_id)
     ) INSERT INTO work SELECT organization_id, bucket, scope, rollup FROM once t
     WHERE NOT EXISTS (
         SELECT FROM once wider

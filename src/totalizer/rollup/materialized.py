@@ -28,7 +28,7 @@ def create_materialized_views(connection: Connection[Any], *, clock: Clock = SYS
 
 
 def refresh_materialized_views(connection: Connection[Any], *, clock: Clock = SYSTEM_CLOCK) -> dict[str, Any]:
-    """Compute all materialised views anew. They are read all the while, with the figures they had; missing ones are made.
+    """Compute all materialised views anew, while they are read with the figures they had; missing ones are made.
 
     Args:
         connection: autocommit, as the refresher role.

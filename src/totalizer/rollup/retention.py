@@ -1,8 +1,8 @@
 """Removing what is older than it is to be kept: floors first, then what lies below them.
 
-The order is what makes it safe. A floor is raised, and that is committed, before anything below it is removed: from then on
-nothing below it is computed from events, and events that come below it go another way (see `late`). A run that is killed
-anywhere is done by the next.
+The order is what makes it safe. A floor is raised, and that is committed, before anything below it is removed: from
+then on nothing below it is computed from events, and events that come below it go another way (see `late`). A run that
+is killed anywhere is done by the next.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -141,9 +142,7 @@ def _today(connection: Rows) -> date:
     return today
 
 
-def _raise_all(
-    connection: Rows, kept: dict[tuple[str, str | None], Retention], today: date, clock: Clock
-) -> None:
+def _raise_all(connection: Rows, kept: dict[tuple[str, str | None], Retention], today: date, clock: Clock) -> None:
     """Raise every floor. Organisations first: one whose own is to be lower must have it before that of all rises."""
     named = {(floors.event_type, floors.organization_id) for floors in retention.list_floors(connection)}
     wanted = kept | {
@@ -163,19 +162,18 @@ def _remove_all(
     floors = retention.list_floors(connection)
     for event_type in applied.event_types.values():
         mine = [each for each in floors if each.event_type == event_type.name]
-        of_all = [each for each in mine if each.organization_id is None]
-        if of_all:
-            due = Due(event_type, of_all[0], [each for each in mine if each.organization_id is not None])
+        none_yet = Floors(event_type.name, None, None, None, None, None, None)
+        of_all = next((each for each in mine if each.organization_id is None), none_yet)
+        if mine:
+            due = Due(event_type, of_all, [each for each in mine if each.organization_id is not None])
             for partition in partitions.list_partitions(connection, event_type.name):
                 _thin_out(connection, due, partition, done, clock)
-            done.ids += _repeated(lambda e=event_type: removal.forget_ids(connection, e), Failpoint.IDS_FORGOTTEN)
+            done.ids += _repeated(partial(removal.forget_ids, connection, event_type), Failpoint.IDS_FORGOTTEN)
             _remove_rollups(connection, applied, event_type, done)
     for (name, owner), figures in kept.items():
         if figures.raw_days is not None:
-            days = figures.raw_days
-            done.late += _repeated(
-                lambda n=name, d=days, o=owner: removal.remove_applied(connection, n, d, o), Failpoint.LATE_REMOVED
-            )
+            remove = partial(removal.remove_applied, connection, name, figures.raw_days, owner)
+            done.late += _repeated(remove, Failpoint.LATE_REMOVED)
     removal.sum_up_removed(connection)
 
 
@@ -193,10 +191,8 @@ def _thin_out(connection: Rows, due: Due, partition: Partition, done: _Done, clo
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PARTITION_DROPPED)
     elif due.below_some(partition):
-        own = due.only_own(partition)
-        done.events += _repeated(
-            lambda: removal.remove_events(connection, due.event_type, partition, own=own), Failpoint.EVENTS_REMOVED
-        )
+        remove = partial(removal.remove_events, connection, due.event_type, partition, own=due.only_own(partition))
+        done.events += _repeated(remove, Failpoint.EVENTS_REMOVED)
 
 
 def _remove_rollups(connection: Rows, applied: Applied, event_type: EventType, done: _Done) -> None:
@@ -207,11 +203,8 @@ def _remove_rollups(connection: Rows, applied: Applied, event_type: EventType, d
             if not rollup.keeps(level):
                 continue
             table = rollup.table(level)
-            rows = _repeated(
-                lambda t=table, k=level.key, f=floor: removal.remove_rollup_rows(connection, event_type.name, t, k, f),
-                Failpoint.ROLLUP_ROWS_REMOVED,
-            )
-            if rows:
+            remove = partial(removal.remove_rollup_rows, connection, event_type.name, table, level.key, floor)
+            if rows := _repeated(remove, Failpoint.ROLLUP_ROWS_REMOVED):
                 done.rollup_rows[table] = rows
 
 

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from psycopg import Connection, IsolationLevel
 
 from totalizer.catalog import EventType, Rollup
+from totalizer.catalog.levels import BASE, DAY
 from totalizer.catalog.quoting import quoted, quoted_list
 from totalizer.rollup.statements import base_of
+from totalizer.rollup.verify_floors import ACCOUNTED_FOR, above_raw_floor, floors_of_side, source_kept
 from totalizer.store.ddl import rollup_states
 from totalizer.store.plan import read_applied
 
@@ -23,7 +25,7 @@ class Balance(NamedTuple):
     Attributes:
         organization_id, organization: whose they are.
         event_type: of which events.
-        events: rows stored.
+        events: stored, kept beside the tables since they came late, or removed since they were older than is kept.
         ledger: rows the loader says it stored.
         dirty_buckets: base buckets that are marked, and so not compared.
         mismatches: for each rollup with any, how many rows differ between events and base, or base and days.
@@ -75,7 +77,10 @@ def _balances(connection: Connection[Any], event_type: EventType, rollups: list[
     rows = connection.execute(
         f"""
         WITH stored AS (
-            SELECT organization_id, count(*) AS events FROM events.{quoted(event_type.name)} GROUP BY 1
+            SELECT organization_id, sum(events)::bigint AS events FROM (
+                SELECT organization_id, count(*) AS events FROM events.{quoted(event_type.name)} GROUP BY 1
+                UNION ALL ({ACCOUNTED_FOR})
+            ) AS everywhere GROUP BY 1
         ), ledger AS (
             SELECT organization_id, sum(loaded)::bigint AS loaded FROM totalizer.ledger
             WHERE event_type = %(type)s GROUP BY 1
@@ -108,7 +113,8 @@ def _base_differences(rollup: Rollup, event_type: EventType) -> str:
         f"SELECT organization_id, {bucket} AS bucket{dimensions}, {aggregates} "
         f"FROM events.{quoted(event_type.name)} GROUP BY organization_id, {bucket}{dimensions}",
         f"SELECT {columns} FROM analytics.{quoted(rollup.base_table)}",
-        "WHERE NOT EXISTS (SELECT FROM totalizer.dirty_marks m WHERE m.organization_id = side.organization_id "
+        f"{floors_of_side(event_type.name)} WHERE {above_raw_floor()} "
+        "AND NOT EXISTS (SELECT FROM totalizer.dirty_marks m WHERE m.organization_id = side.organization_id "
         f"AND m.event_type = '{event_type.name}' AND m.bucket = side.bucket AND m.scope = 'events' "
         f"AND (m.rollup IS NULL OR m.rollup = '{rollup.name}'))",
     )
@@ -129,15 +135,15 @@ def _day_differences(rollup: Rollup, event_type: EventType) -> str:
               AND bucket < (day + 1)::timestamp AT TIME ZONE o.time_zone
             GROUP BY organization_id, day{dimensions}""",
         f"SELECT {columns} FROM analytics.{quoted(rollup.day_table)}",
-        "",
+        f"{floors_of_side(event_type.name)} WHERE {source_kept(DAY, BASE)}",
     )
 
 
 def _differences(truth: str, kept: str, condition: str) -> str:
     """Rows by organisation that stand on one side only, duplicates counted."""
     return f"""
-        WITH truth AS MATERIALIZED (SELECT * FROM ({truth}) AS side {condition}),
-             kept AS MATERIALIZED (SELECT * FROM ({kept}) AS side {condition})
+        WITH truth AS MATERIALIZED (SELECT side.* FROM ({truth}) AS side {condition}),
+             kept AS MATERIALIZED (SELECT side.* FROM ({kept}) AS side {condition})
         SELECT organization_id, count(*) FROM (
             (SELECT * FROM truth EXCEPT ALL SELECT * FROM kept)
             UNION ALL

@@ -101,11 +101,13 @@ def _insert_late(target: Target, stage: str) -> str:
             f"SELECT FROM {target.table} e WHERE e.organization_id = first.organization_id "
             f"AND e.{time} = first.event_time AND e.id = first.id"
         )
-    fresh = "held OR EXISTS (SELECT FROM remembered r WHERE (r.organization_id, r.id) = (first.organization_id, first.id))"
+    fresh = (
+        "held OR EXISTS (SELECT FROM remembered r WHERE (r.organization_id, r.id) = (first.organization_id, first.id))"
+    )
     return f"""
         WITH first AS (
             SELECT DISTINCT ON (organization_id, id) ordinal, organization_id, id, {time} AS event_time,
-                   {below if target.keyed else 'false'} AS held
+                   {below if target.keyed else "false"} AS held
             FROM {stage} ORDER BY organization_id, id, ordinal
         ), remembered AS ({remember}
         ), kept AS (
@@ -114,8 +116,8 @@ def _insert_late(target: Target, stage: str) -> str:
             SELECT organization_id, %(type)s, event_time, id, %(columns)s::text[],
                    (%(lines)s::bytea[])[ordinal - %(first)s + 1], CASE WHEN held THEN 'held' ELSE 'late' END,
                    (%(hours)s::timestamptz[])[ordinal - %(first)s + 1]
-            FROM first WHERE {f'({fresh})' if target.keyed else 'true'}
-              AND ({'NOT held OR ' if target.keyed else ''}NOT EXISTS ({stored}))
+            FROM first WHERE {f"({fresh})" if target.keyed else "true"}
+              AND ({"NOT held OR " if target.keyed else ""}NOT EXISTS ({stored}))
             ORDER BY organization_id, id
             ON CONFLICT DO NOTHING RETURNING organization_id, event_id
         )

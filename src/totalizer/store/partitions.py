@@ -1,7 +1,7 @@
 """Partitions of the event tables: made ahead and on demand, dropped when everything in them is to go.
 
-All that knows how events are divided by time is here, in `totalizer.ensure_partition`, `totalizer.drop_partition` and the
-view `totalizer.partitions`; docs/adr/0014 says how other kinds of tables would take their place.
+All that knows how events are divided by time is here, in `totalizer.ensure_partition`, `totalizer.drop_partition` and
+the view `totalizer.partitions`; docs/adr/0014 says how other kinds of tables would take their place.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Rows = Connection[Any]
 
 #: Days for which partitions are made ahead.
 DAYS_AHEAD = 7
-#: How often a partition is tried to be dropped while somebody holds its table, and the pause between two tries. Each try
-#: lets new readers wait for at most the 50 ms of `totalizer.drop_partition`: a tenth of the time.
+#: How often a partition is tried to be dropped while somebody holds its table, and the pause between two tries. Each
+#: try lets new readers wait for at most the 50 ms of `totalizer.drop_partition`: a tenth of the time.
 DROP_TRIES, DROP_PAUSE_S = 20, 0.45
 
 

@@ -99,7 +99,7 @@ def set_retention(connection: Rows, event_type: str, organization: str | None, r
     """
     if retention is not None and (problem := retention.problem()):
         raise OperationError(problem)
-    if not connection.execute("SELECT FROM totalizer.event_types WHERE name = %s", [event_type]).fetchone():
+    if not connection.execute("SELECT 1 FROM totalizer.event_types WHERE name = %s", [event_type]).fetchone():
         raise OperationError(f"no event type {event_type!r}; `totalizer catalog list` shows those there are")
     owner = None if organization is None else organization_id_of(connection, organization)
     with connection.transaction():

@@ -1,8 +1,9 @@
 """Views of fixed names over the rollups of executions, user activity and credit consumption.
 
 The four by the hour and the day are plain views with the reader's own rights: row security is that of the rollups'
-tables. The materialised ones know no row security: they are the refresher's alone, in a schema that readers have no access
-to, and readers get a view of the same name in `analytics` that shows them their organisation's rows (`totalizer.publish`).
+tables. The materialised ones know no row security: they are the refresher's alone, in a schema that readers have no
+access to, and readers get a view of the same name in `analytics` that shows them their organisation's rows
+(`totalizer.publish`).
 """
 
 from __future__ import annotations
@@ -180,16 +181,16 @@ def create_materialized(connection: Rows, view: Materialized) -> bool:
         name = sql.Identifier("materialized", view.name)
         # With what depends on it, which is the readers' view.
         connection.execute(sql.SQL("DROP MATERIALIZED VIEW IF EXISTS {} CASCADE").format(name))
-        connection.execute(
-            sql.SQL("CREATE MATERIALIZED VIEW {} AS {} WITH NO DATA").format(name, sql.SQL(view.query))
-        )
+        connection.execute(sql.SQL("CREATE MATERIALIZED VIEW {} AS {} WITH NO DATA").format(name, sql.SQL(view.query)))
         # On plain columns and all rows: else it could not be refreshed while it is read.
         connection.execute(
             sql.SQL("CREATE UNIQUE INDEX ON {} ({}) NULLS NOT DISTINCT").format(
                 name, sql.SQL(", ").join(map(sql.Identifier, view.key))
             )
         )
-        connection.execute(sql.SQL("COMMENT ON MATERIALIZED VIEW {} IS {}").format(name, sql.Literal(_mark(view.query))))
+        connection.execute(
+            sql.SQL("COMMENT ON MATERIALIZED VIEW {} IS {}").format(name, sql.Literal(_mark(view.query)))
+        )
         connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(name, sql.Identifier(Role.OWNER.value)))
         connection.execute("SELECT totalizer.publish(%s)", [view.name])
     return True

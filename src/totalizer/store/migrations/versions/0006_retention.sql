@@ -232,6 +232,28 @@ CREATE POLICY note_applied ON totalizer.late_applied FOR ALL TO totalizer_refres
 GRANT SELECT ON totalizer.late_applied TO totalizer_app;
 GRANT SELECT, INSERT ON totalizer.late_applied TO totalizer_refresher;
 
+-- Corrections below the raw floor mark nothing: those buckets are not computed from events any more.
+CREATE OR REPLACE FUNCTION totalizer.mark_corrected() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    changed text := CASE TG_OP
+        WHEN 'UPDATE' THEN 'SELECT organization_id, %1$I FROM old_rows UNION ALL SELECT organization_id, %1$I FROM new_rows'
+        WHEN 'DELETE' THEN 'SELECT organization_id, %1$I FROM old_rows'
+        ELSE 'SELECT organization_id, %1$I FROM %2$I.%3$I'
+    END;
+BEGIN
+    EXECUTE format(
+        'INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) '
+        'SELECT organization_id, %4$L, bucket FROM ('
+        'SELECT DISTINCT organization_id, date_bin(''15 minutes'', %1$I, ''epoch''::timestamptz) AS bucket FROM ('
+        || changed || ') AS changed) AS buckets WHERE bucket >= totalizer.raw_floor(%4$L, organization_id)',
+        TG_ARGV[1], TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[0]
+    );
+    RETURN NULL;
+END
+$$;
+
 -- Event types there are already: rows below the floor may be removed, and no others; ids are found by their age.
 DO $$
 DECLARE

@@ -1,3 +1,5 @@
+DROP VIEW IF EXISTS analytics.execution_metrics_hourly, analytics.execution_metrics_daily, analytics.user_activity_hourly,
+    analytics.credit_consumption_hourly;
 DROP FUNCTION totalizer.publish;
 DROP SCHEMA materialized CASCADE;
 DO $$
@@ -19,6 +21,25 @@ DROP VIEW totalizer.partitions;
 DROP TABLE totalizer.removed_events;
 DROP FUNCTION totalizer.raise_floors;
 DROP FUNCTION totalizer.hold_floors;
+CREATE OR REPLACE FUNCTION totalizer.mark_corrected() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    changed text := CASE TG_OP
+        WHEN 'UPDATE' THEN 'SELECT organization_id, %1$I FROM old_rows UNION ALL SELECT organization_id, %1$I FROM new_rows'
+        WHEN 'DELETE' THEN 'SELECT organization_id, %1$I FROM old_rows'
+        ELSE 'SELECT organization_id, %1$I FROM %2$I.%3$I'
+    END;
+BEGIN
+    EXECUTE format(
+        'INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) '
+        'SELECT DISTINCT organization_id, %4$L, date_bin(''15 minutes'', %1$I, ''epoch''::timestamptz) FROM ('
+        || changed || ') AS changed',
+        TG_ARGV[1], TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[0]
+    );
+    RETURN NULL;
+END
+$$;
 DROP FUNCTION totalizer.raw_floor;
 DROP FUNCTION totalizer.floors_of;
 DROP TABLE totalizer.retention_floors;
