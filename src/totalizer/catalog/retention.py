@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-#: Quarter hours must outlast the events by this, so that a local day whose buckets are still recomputed has all of them.
+#: Quarter hours must outlast events by this, so that a local day whose buckets are still recomputed has all of them.
 BASE_DAYS_BEYOND_RAW = 2
 #: Days must outlast the quarter hours by this, so that weeks and months have all their days.
 DAY_DAYS_BEYOND_BASE = 32

@@ -1,8 +1,8 @@
 """The SQL that adds late events to rollups: written once, for every rollup and grain.
 
 `late_work` holds the events, with the columns of their event table; `late_delta` what they come to by quarter hour:
-rows as in the base table. A grain's rows that are touched are taken out, merged with what is added and put back, so that
-every kind of measure is added by the same merge that makes a day out of its quarter hours.
+rows as in the base table. A grain's rows that are touched are taken out, merged with what is added and put back, so
+that every kind of measure is added by the same merge that makes a day out of its quarter hours.
 """
 
 from __future__ import annotations

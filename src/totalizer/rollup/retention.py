@@ -76,9 +76,9 @@ def cleanup_old_data(
         clock: for pauses and durations.
 
     Returns:
-        `status` (`done`; `partly` if a table was in use all the time; `running` if another run is at it, and nothing was
-        done), `retention_days`, `partitions_dropped`, `partitions_in_use` (names), `events_removed`, `ids_forgotten`,
-        `rollup_rows_removed` (by table), `late_events_removed`, `duration_ms`.
+        `status` (`done`; `partly` if a table was in use all the time; `running` if another run is at it, and nothing
+        was done), `retention_days`, `partitions_dropped`, `partitions_in_use` (names), `events_removed`,
+        `ids_forgotten`, `rollup_rows_removed` (by table), `late_events_removed`, `duration_ms`.
 
     Raises:
         ValueError: `retention_days` is less than 1.

@@ -215,7 +215,10 @@ def lock_unapplied(connection: Rows, ids: Sequence[int]) -> list[LateEvent]:
     """Those of the events that no rollup holds, locked for this transaction."""
     with connection.cursor(row_factory=class_row(LateEvent)) as cursor:
         return cursor.execute(
-            f"{_LATE} WHERE l.id = ANY (%s) AND l.state <> 'applied' ORDER BY l.id FOR UPDATE OF l", [list(ids)]
+            "SELECT id, organization_id::text, NULL AS organization, event_type, event_time, event_id::text, state, "
+            "stored_at, applied_at, columns, line, received_hour FROM totalizer.late_events "
+            "WHERE id = ANY (%s) AND state <> 'applied' ORDER BY id FOR UPDATE",
+            [list(ids)],
         ).fetchall()
 
 

@@ -14,6 +14,7 @@ from totalizer.catalog import EventType
 from totalizer.catalog.retention import Retention, capped, complete
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.errors import OperationError
+from totalizer.store import dead_letters
 
 Rows = Connection[Any]
 
@@ -101,7 +102,7 @@ def set_retention(connection: Rows, event_type: str, organization: str | None, r
         raise OperationError(problem)
     if not connection.execute("SELECT 1 FROM totalizer.event_types WHERE name = %s", [event_type]).fetchone():
         raise OperationError(f"no event type {event_type!r}; `totalizer catalog list` shows those there are")
-    owner = None if organization is None else organization_id_of(connection, organization)
+    owner = None if organization is None else dead_letters.organization_id_of(connection, organization)
     with connection.transaction():
         connection.execute(
             "DELETE FROM totalizer.retention WHERE event_type = %s AND organization_id IS NOT DISTINCT FROM %s::uuid",
@@ -117,18 +118,6 @@ def set_retention(connection: Rows, event_type: str, organization: str | None, r
                     retention.day_days,
                 ],
             )  # fmt: skip
-
-
-def organization_id_of(connection: Rows, name: str) -> str:
-    """The id of the organisation with that name.
-
-    Raises:
-        OperationError: there is none.
-    """
-    row = connection.execute("SELECT id::text FROM totalizer.organizations WHERE name = %s", [name]).fetchone()
-    if row is None:
-        raise OperationError(f"no organisation {name!r}; `totalizer limits show` shows those there are")
-    return str(row[0])
 
 
 def effective(

@@ -45,9 +45,9 @@ def _execution_metrics(level: str, key: str, shown_key: str) -> str:
                sum(duration_ms_avg__sum) / nullif(sum(duration_ms_avg__count), 0) AS duration_ms_avg,
                min(duration_ms_min) AS duration_ms_min,
                max(duration_ms_max) AS duration_ms_max,
-               ({quantiles})[1] AS duration_ms_p50,
-               ({quantiles})[2] AS duration_ms_p95,
-               ({quantiles})[3] AS duration_ms_p99,
+               ({quantiles} ->> 'p50')::double precision AS duration_ms_p50,
+               ({quantiles} ->> 'p95')::double precision AS duration_ms_p95,
+               ({quantiles} ->> 'p99')::double precision AS duration_ms_p99,
                totalizer.unique_count(totalizer.merge_unique(string_agg(users, ' '))) AS users
         FROM analytics.execution_metrics_{level}
         GROUP BY organization_id, {key}, workspace_id, workflow_id"""
@@ -95,7 +95,7 @@ _EXECUTION_STATS = f"""
            sum(duration_ms_avg__sum) / nullif(sum(duration_ms_avg__count), 0) AS duration_ms_avg,
            max(duration_ms_max) AS duration_ms_max,
            (totalizer.quantile_values(totalizer.merge_quantiles(string_agg(duration_ms_quantiles, ' ')),
-                                      '{{0.95}}'::double precision[]))[1] AS duration_ms_p95
+                                      '{{0.95}}'::double precision[]) ->> 'p95')::double precision AS duration_ms_p95
     FROM analytics.execution_metrics_1h
     WHERE bucket >= date_trunc('hour', now(), 'UTC') - interval '{EXECUTION_STATS_DAYS} days'
     GROUP BY organization_id, bucket"""
