@@ -54,7 +54,6 @@ class Failpoint(Enum):
     BEFORE_COPY = "load.section.before_copy"
     SECTION_COPIED = "load.section.copied"
     BEFORE_CAREFUL = "load.section.before_careful"
-    BEFORE_LATE = "load.section.before_late"
     SECTION_DIVIDED = "load.section.divided"
     LINE_BURIED = "load.line.buried"
     PIECE_STORED = "load.piece.stored"
@@ -69,10 +68,11 @@ class Failpoint(Enum):
     IDS_FORGOTTEN = "retention.ids.forgotten"
     ROLLUP_ROWS_REMOVED = "retention.rollup.removed"
     LATE_REMOVED = "retention.late.removed"
-    LATE_TAKEN = "late.taken"
-    LATE_MERGED = "late.merged"
-    LATE_NOTED = "late.noted"
-    LATE_APPLIED = "late.applied"
+    BEFORE_LATE = "late.section.begun"
+    LATE_TAKEN = "late.events.taken"
+    LATE_MERGED = "late.level.merged"
+    LATE_NOTED = "late.events.noted"
+    LATE_APPLIED = "late.events.applied"
 
 
 class Action(Enum):

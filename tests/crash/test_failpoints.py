@@ -30,7 +30,7 @@ PAGE = Path(__file__).parents[2] / "docs/reference/durability.md"
 COUNT = 18
 SIZES = {"segment_bytes": writer.SEGMENT_BYTES, "quota_bytes": writer.QUOTA_BYTES}
 JOURNAL = [point for point in Failpoint if point.value.startswith("journal.")]
-LOAD = [point for point in Failpoint if point not in JOURNAL]
+LOAD = [point for point in Failpoint if point.value.startswith("load.")]
 DISCARD = [point for point in JOURNAL if ".discard." in point.value]
 
 

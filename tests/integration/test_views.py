@@ -32,8 +32,10 @@ def two(feed: Any) -> tuple[str, str]:
             execution(started_at=now, status="error", duration_ms=5),
             execution(started_at=now, status="cancelled", workspace_id="t"),
         ],
-        user_activity=[{"user_id": "u", "workspace_id": "s", "action": "login", "session_id": str(n), "occurred_at": now}
-                       for n in (1, 1, 2)],
+        user_activity=[
+            {"user_id": "u", "workspace_id": "s", "action": "login", "session_id": number, "occurred_at": now}
+            for number in "112"
+        ],
         credit_consumption=[
             {"workspace_id": "s", "user_id": "u", "credits": "0.1", "resource": "model", "consumed_at": now},
             {"workspace_id": "s", "credits": "0.2", "resource": "model", "consumed_at": now},
