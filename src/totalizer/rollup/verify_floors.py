@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from totalizer.catalog.levels import BASE, DAY, Level
 
-#: The floor below which a grain is not kept any more; grains that are kept for ever have none.
-_KEPT = {BASE: "base_floor", DAY: "day_floor"}
+#: The floor that decides whether all that a row was made from is still kept, by what it was made from.
+_FLOORS = {None: "raw_floor", BASE.suffix: "base_floor", DAY.suffix: "day_floor"}
 
 
 def floors_of_side(event_type: str) -> str:
@@ -22,23 +22,12 @@ def floors_of_side(event_type: str) -> str:
     )
 
 
-def above_raw_floor(bucket: str = "side.bucket") -> str:
-    """SQL condition: a quarter hour is one that is computed from events."""
-    return f"(floors.owner IS NULL OR {bucket} >= floors.raw_floor)"
-
-
-def source_kept(level: Level, source: Level) -> str:
-    """SQL condition: all that a row of `side` was merged from is still kept.
-
-    Args:
-        level: of the row.
-        source: the grain it was merged from.
-    """
-    key, floor = f"side.{level.key}", _KEPT[source]
-    starts = (
-        key if level.key_type == "timestamptz" or source is DAY else f"({key}::timestamp AT TIME ZONE floors.time_zone)"
-    )
-    return f"(floors.owner IS NULL OR {starts} >= floors.{floor})"
+def source_kept(level: Level) -> str:
+    """SQL condition: all that a row of `side` was made from is still kept."""
+    starts = f"side.{level.key}"
+    if level.local and level.source != DAY.suffix:
+        starts = f"({starts}::timestamp AT TIME ZONE floors.time_zone)"
+    return f"(floors.owner IS NULL OR {starts} >= floors.{_FLOORS[level.source]})"
 
 
 #: SQL of events that are in no event table though they were loaded, or were removed from one: by organisation.
