@@ -14,6 +14,7 @@ from totalizer.errors import OperationError
 from totalizer.rollup.late import apply_late
 from totalizer.rollup.retention import cleanup_old_data
 from totalizer.rollup.verify import verify
+from totalizer.rollup.zones import set_zone
 from totalizer.store import late, partitions, retention
 from totalizer.store.late import Selection
 from totalizer.store.roles import Role
@@ -326,3 +327,48 @@ def test_another_organisations_late_events_and_floors_are_out_of_reach(feed: Any
         assert row == (1, 1), table
     [row] = app.execute("SELECT count(organization_id) FROM totalizer.retention_floors")
     assert row == (0,)
+
+
+def test_days_whose_quarters_are_gone_outlive_a_change_of_zone(feed: Any, command: Any) -> None:
+    organization = feed.organization()
+    send(feed, command, organization, 300, 121, 100, 50)
+    feed.refresh()
+    clean(feed)
+    change = set_zone(feed.administrator, "acme", "Asia/Tokyo")
+    assert change.kept_until == TODAY - timedelta(days=120)
+    feed.refresh()
+    assert totals(feed, organization) == {"15m": 2, "1h": 3, "1d": 4, "1w": 4, "1mo": 4}
+    send(feed, command, organization, 300.3, 60.3)
+    late.release(feed.reader, late.late_ids(feed.reader, Selection(("held",))))
+    apply_late(feed.reader)
+    feed.refresh()
+    assert totals(feed, organization)["1mo"] == 6
+    assert all(balance.exact for balance in verify(feed.reader))
+
+
+def test_nothing_is_lost_when_every_quarter_is_gone_before_a_change_of_zone(feed: Any, command: Any) -> None:
+    organization = feed.organization()
+    send(feed, command, organization, 300, 200)
+    feed.refresh()
+    clean(feed)
+    set_zone(feed.administrator, "acme", "Asia/Tokyo")
+    feed.refresh()
+    assert totals(feed, organization) == {"15m": 0, "1h": 0, "1d": 2, "1w": 2, "1mo": 2}
+
+
+def test_what_is_marked_below_the_floor_by_anybody_is_not_computed(feed: Any, command: Any) -> None:
+    organization = feed.organization()
+    feed.organization("long")
+    set_days(feed, "long", 150)
+    send(feed, command, organization, 100, 1)
+    send(feed, command, feed.organization("long"), 100)
+    feed.refresh()
+    clean(feed)
+    assert stored(feed, organization) == 1
+    feed.administrator.execute(
+        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) "
+        "SELECT organization_id, 'command_executions', bucket FROM analytics.command_usage_15m"
+    )
+    feed.refresh()
+    assert totals(feed, organization) == {"15m": 2, "1h": 2, "1d": 2, "1w": 2, "1mo": 2}
+    assert feed.one("SELECT count(*) FROM totalizer.dirty_marks") == 0
