@@ -18,6 +18,8 @@ Rows = Connection[Any]
 
 #: Rows removed in one transaction: bounds its length, and how much has to be done again after a kill.
 BATCH_ROWS = 10_000
+#: Ids forgotten in one transaction. They are found by a coarse index, which leads over those that are gone already.
+BATCH_IDS = 50_000
 
 
 def events_statement(event_type: EventType) -> str:
@@ -54,8 +56,13 @@ def ids_statement(event_type: EventType) -> str:
     return f"""
         DELETE FROM {keys} WHERE ctid = ANY (ARRAY(
             SELECT k.ctid FROM {keys} k
+            LEFT JOIN totalizer.retention_floors own
+              ON own.event_type = %(type)s AND own.organization_id = k.organization_id
             WHERE k.event_time < (SELECT max(key_floor) FROM totalizer.retention_floors WHERE event_type = %(type)s)
-              AND k.event_time < (SELECT key_floor FROM totalizer.floors_of(%(type)s, k.organization_id))
+              AND k.event_time < coalesce(own.key_floor, (
+                  SELECT key_floor FROM totalizer.retention_floors
+                  WHERE event_type = %(type)s AND organization_id IS NULL
+              ))
             LIMIT %(limit)s
         ))"""
 
@@ -101,9 +108,9 @@ def remove_events(connection: Rows, event_type: EventType, partition: Partition,
 
 
 def forget_ids(connection: Rows, event_type: EventType) -> int:
-    """Forget up to BATCH_ROWS ids of events below the key floor; returns how many."""
+    """Forget up to BATCH_IDS ids of events below the key floor; returns how many."""
     return connection.execute(
-        ids_statement(event_type).encode(), {"type": event_type.name, "limit": BATCH_ROWS}
+        ids_statement(event_type).encode(), {"type": event_type.name, "limit": BATCH_IDS}
     ).rowcount
 
 
