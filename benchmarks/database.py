@@ -22,7 +22,7 @@ from totalizer.journal import Position
 from totalizer.ops.process import wait_until
 from totalizer.query.completeness import LocalJournals
 from totalizer.store.connect import connect
-from totalizer.store.loading import ensure_partition
+from totalizer.store.partitions import ensure_partition
 from totalizer.store.roles import Role
 
 EVENTS, KEYS = f"events.{quoted(EVENT_TYPE)}", f"events.{quoted(EVENT_TYPE + '_keys')}"

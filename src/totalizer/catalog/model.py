@@ -7,6 +7,7 @@ from enum import Enum
 import msgspec
 
 from totalizer.catalog.levels import BASE, DAY, LEVELS, Level
+from totalizer.catalog.retention import Retention
 
 
 class FieldType(Enum):
@@ -99,6 +100,7 @@ class EventType(msgspec.Struct, frozen=True):
         fields: in column order, without the time.
         keep_unknown: the JSON field that takes fields the declaration does not name; None to refuse them.
         past_max_s: how long ago an event may have happened, in seconds; None for any time since 1970.
+        retention: how long its events and rollups are kept; None: as the settings say.
         file: the catalog file it comes from.
     """
 
@@ -113,6 +115,7 @@ class EventType(msgspec.Struct, frozen=True):
     file: str = ""
     keep_unknown: str | None = None
     past_max_s: int | None = None
+    retention: Retention | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

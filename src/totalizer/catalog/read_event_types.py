@@ -9,9 +9,11 @@ from typing import Any
 from totalizer.catalog.model import FIXED_COLUMNS, SYSTEM_COLUMNS, EventType, Field, FieldType
 from totalizer.catalog.place import At
 from totalizer.catalog.read_fields import read_field
+from totalizer.catalog.read_retention import read_retention
 
 _EVENT_TYPE_KEYS = {
     "title", "route", "time", "time_wire", "subject", "partition", "fields", "unknown_fields", "past_max",
+    "retention",
 }  # fmt: skip
 _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
 #: Path segments under /api/metrics/ that are not event types.
@@ -65,6 +67,7 @@ def read_event_type(at: At, name: str, value: Any, known: Mapping[str, EventType
         time_wire=time_wire, subject_field=subject, partition=partition,
         fields=fields, file=at.file, keep_unknown=_keep_unknown(at.below("unknown_fields"), table, fields),
         past_max_s=at.span_s(table, "past_max") if "past_max" in table else None,
+        retention=read_retention(at.below("retention"), table["retention"]) if "retention" in table else None,
     )  # fmt: skip
 
 

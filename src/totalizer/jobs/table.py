@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,11 +11,7 @@ from psycopg import Connection
 
 from totalizer.rollup.refresh import refresh
 from totalizer.store import ledger
-from totalizer.store.loading import ensure_partition
-from totalizer.store.plan import read_applied
-
-#: Days for which partitions are made ahead.
-PARTITION_DAYS_AHEAD = 7
+from totalizer.store.partitions import make_ahead
 
 
 class Job(NamedTuple):
@@ -45,23 +41,8 @@ def refresh_rollups(connection: Connection[Any]) -> dict[str, Any]:
 
 def make_partitions(connection: Connection[Any]) -> dict[str, Any]:
     """Make the partitions of the coming days, so that none is missing when the first event of a day arrives."""
-    row = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchone()
-    assert row is not None
-    today: date = row[0]
-    before = _partitions(connection)
-    for name in read_applied(connection).event_types:
-        for ahead in range(PARTITION_DAYS_AHEAD + 1):
-            ensure_partition(connection, name, (today + timedelta(days=ahead)).isoformat())
-    made = _partitions(connection) - before
+    made = make_ahead(connection)
     return {"made": made} if made else {}
-
-
-def _partitions(connection: Connection[Any]) -> int:
-    row = connection.execute(
-        "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('partitions') AND relkind = 'r'"
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def compact_ledger(connection: Connection[Any]) -> dict[str, Any]:

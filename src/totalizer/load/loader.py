@@ -19,6 +19,7 @@ from totalizer.event import DAY
 from totalizer.failpoint import Failpoint
 from totalizer.journal import JournalReader, journals_in, recover_idle
 from totalizer.load.ahead import Lookahead, Prepared
+from totalizer.load.floors import Floors
 from totalizer.load.gather import gather, marks_of
 from totalizer.load.missing import gaps, keep_unreadable
 from totalizer.load.section import Partitions, SectionLoader
@@ -66,6 +67,7 @@ class Loader:
         self._connection: Connection[Any] | None = None
         self._partitions: Partitions | None = None
         self._lookahead = Lookahead()
+        self._floors = Floors()
 
     def run(self, stop: Event) -> None:
         """Load until `stop` is set; then what is durable by then is loaded, and the connection closed.
@@ -151,6 +153,7 @@ class Loader:
         if self._connection is None or self._partitions is None:
             self._connection = connect(self._dsn, autocommit=True)
             self._partitions = Partitions(self._connection)
+            self._floors.hold(self._connection)
         return self._connection, self._partitions
 
     def _look_for_journals(self) -> None:
@@ -234,7 +237,7 @@ class Loader:
         if ahead:
             self._lookahead.begin(source.folder, gather, ahead, self._rows_max)
         names = {
-            target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines})
+            target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines}, self._floors)
             for target, lines in gathered.lines.items()
         }
         if failpoint.ARMED:
@@ -271,15 +274,17 @@ class Loader:
             raise Fenced
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_FENCED)
+        self._floors.hold(connection)
         found: Fates = {}
         marks: set[tuple[str, str, str]] = set()
         for target, lines in gathered.lines.items():
-            section = SectionLoader(connection, journal_id, target, names[target], gathered.origins[target])
+            origins = gathered.origins[target]
+            section = SectionLoader(connection, journal_id, target, names[target], origins, self._floors)
             section.load(lines, prepared.orders[target])
             for account, fate in section.fates().items():
                 found[account] = found.get(account, Fate()) + fate
             fates.add_unstored(connection, journal_id, section.unstored(lines, sequences))
-            marks |= marks_of(target, (line for line in lines if line not in section.buried))
+            marks |= marks_of(target, (line for line in lines if line not in section.unmarked))
         if missing := [*gaps(source.offset, sequences), *keep_unreadable(connection, journal_id, gathered, sequences)]:
             fates.add_gaps(connection, journal_id, missing)
         if marks:

@@ -27,6 +27,8 @@ COMMANDS = {
     "verify": ("verify", "verify"),
     "ledger": ("ledger", "ledger"),
     "dead-letters": ("dead_letters", "app"),
+    "retention": ("retention", "app"),
+    "late": ("late", "app"),
     "psql": ("psql", "psql"),
     "migrate": ("migrate", "migrate"),
     "serve": ("run", "serve"),

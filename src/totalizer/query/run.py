@@ -103,8 +103,19 @@ async def _dirty(
     cursor = await connection.execute(
         "SELECT bucket, bool_or(scope = 'events') FROM totalizer.dirty_marks "
         "WHERE organization_id = %s AND event_type = %s AND bucket >= %s AND bucket < %s "
-        "AND (rollup IS NULL OR rollup = %s) GROUP BY bucket ORDER BY bucket",
-        [organization_id, query.event_type, base_bucket(query.start), query.end, rollup.name],
+        "AND (rollup IS NULL OR rollup = %s) "
+        # What is marked below the floor is not computed from events any more, nor must it be read from them.
+        "AND (scope <> 'events' OR bucket >= (SELECT totalizer.raw_floor(%s, %s::uuid))) "
+        "GROUP BY bucket ORDER BY bucket",
+        [
+            organization_id,
+            query.event_type,
+            base_bucket(query.start),
+            query.end,
+            rollup.name,
+            query.event_type,
+            organization_id,
+        ],
     )
     rows = await cursor.fetchall()
     return [bucket for bucket, of_events in rows if of_events], [bucket for bucket, of_events in rows if not of_events]

@@ -64,6 +64,12 @@ _SETTLE = """
     WHERE m.event_type = %(type)s AND m.organization_id = w.organization_id AND m.bucket = w._bucket
       AND (w._rollup IS NULL OR w._rollup = m.rollup) AND (w._scope = 'events' OR m.scope = w._scope)"""
 
+# Below the raw floor the events may be gone: such a bucket is not computed from them any more, whoever has marked it.
+_SPARE = """
+    DELETE FROM work WHERE _scope = 'events'
+      AND _bucket < (SELECT max(raw_floor) FROM totalizer.retention_floors WHERE event_type = %(type)s)
+      AND _bucket < totalizer.raw_floor(%(type)s, organization_id)"""
+
 # Each moment is looked up once for each zone, not for each organisation.
 _DAYS = """
     INSERT INTO work_days
@@ -184,6 +190,7 @@ def keep_within(connection: Connection[Any], event_type: EventType, events_max: 
 def settle(connection: Connection[Any], event_type: str) -> Work:
     """Delete the marks that `work` stands for, and find the days it lies in."""
     connection.execute(_SETTLE, {"type": event_type})
+    connection.execute(_SPARE, {"type": event_type})
     connection.execute(_DAYS)
     connection.execute("ANALYZE work_days")
     row = connection.execute(_SUMMARY).fetchone()

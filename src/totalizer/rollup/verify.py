@@ -15,6 +15,7 @@ from totalizer.catalog import EventType, Rollup
 from totalizer.catalog.levels import BASE, DAY, HOUR, MINUTE, MONTH, WEEK, Level
 from totalizer.catalog.quoting import quoted, quoted_list
 from totalizer.rollup.statements import base_of
+from totalizer.rollup.verify_floors import ACCOUNTED_FOR, floors_of_side, source_kept
 from totalizer.store.ddl import rollup_states
 from totalizer.store.plan import read_applied
 
@@ -28,7 +29,7 @@ class Balance(NamedTuple):
     Attributes:
         organization_id, organization: whose they are.
         event_type: of which events.
-        events: rows stored.
+        events: stored, kept beside the tables since they came late, or removed since they were older than is kept.
         ledger: rows the loader says it stored.
         dirty_buckets: base buckets that are marked, and so not compared.
         mismatches: for each rollup and grain with any, how many rows differ from what they are made from.
@@ -77,7 +78,10 @@ def _balances(connection: Connection[Any], event_type: EventType, rollups: list[
     rows = connection.execute(
         f"""
         WITH stored AS (
-            SELECT organization_id, count(*) AS events FROM events.{quoted(event_type.name)} GROUP BY 1
+            SELECT organization_id, sum(events)::bigint AS events FROM (
+                SELECT organization_id, count(*) AS events FROM events.{quoted(event_type.name)} GROUP BY 1
+                UNION ALL ({ACCOUNTED_FOR})
+            ) AS everywhere GROUP BY 1
         ), ledger AS (
             SELECT organization_id, sum(loaded)::bigint AS loaded FROM totalizer.ledger
             WHERE event_type = %(type)s GROUP BY 1
@@ -105,11 +109,12 @@ def _differences(rollup: Rollup, level: Level, event_type: EventType) -> str:
     states = rollup_states(rollup, event_type)
     columns = quoted_list(["organization_id", level.key, *rollup.dimensions, *(state.column for state in states)])
     truth = _from_events(rollup, level, event_type) if level.source is None else _from_states(rollup, level, event_type)
+    compared = f"{floors_of_side(event_type.name)} WHERE {source_kept(level)} AND {_settled(rollup, level)}"
     return f"""
         WITH behind AS MATERIALIZED ({_behind(rollup, level)}),
-             truth AS MATERIALIZED (SELECT * FROM ({truth}) AS side WHERE {_settled(rollup, level)}),
+             truth AS MATERIALIZED (SELECT side.* FROM ({truth}) AS side {compared}),
              kept AS MATERIALIZED (
-                SELECT {columns} FROM analytics.{quoted(rollup.table(level))} AS side WHERE {_settled(rollup, level)}
+                SELECT side.* FROM (SELECT {columns} FROM analytics.{quoted(rollup.table(level))}) AS side {compared}
              )
         SELECT organization_id, count(*) FROM (
             (SELECT * FROM truth EXCEPT ALL SELECT * FROM kept)

@@ -6,6 +6,7 @@ mark of scope `days` on each local day that has quarters has them computed again
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from totalizer.catalog.quoting import quoted
 from totalizer.errors import OperationError
 from totalizer.rollup.marks import WORK_TABLES
 from totalizer.rollup.statements import recompute
+from totalizer.store.late import hold_floors
 from totalizer.store.plan import read_applied
 from totalizer.window import zone as known_zone
 
@@ -48,8 +50,8 @@ class ZoneChange(NamedTuple):
         organization_id: whose.
         before, after: the zones.
         days: local days that were marked, counted once for each event type.
-        kept_until: the last day that stays as it was, since the quarters it was made from are not kept any more; None
-            if all days are computed again.
+        kept_until: the last day that stays as it was, of some event type at least, since the quarters it was made from
+            are not kept any more; None if all days are computed again.
     """
 
     organization_id: str
@@ -81,10 +83,11 @@ def set_zone(connection: Connection[Any], organization: str, zone: str) -> ZoneC
         connection.execute(_LOCK, [[row[0]]])
         # What the refreshes before left, and nobody changes it now.
         connection.execute("SELECT FROM totalizer.organizations WHERE id = %s FOR UPDATE", [row[0]])
-        kept = _last_without_quarters(connection, row[0])
+        hold_floors(connection)
+        kept = _kept_until(connection, row[0])
         connection.execute("UPDATE totalizer.organizations SET time_zone = %s WHERE id = %s", [zone, row[0]])
-        days = _compute_again(connection, row[0], kept + timedelta(days=1) if kept else None, None)
-    return ZoneChange(row[0], row[1], zone, days, kept)
+        days = _compute_again(connection, row[0], kept, None, None)
+    return ZoneChange(row[0], row[1], zone, days, max(kept.values(), default=None))
 
 
 def check_zones(connection: Connection[Any]) -> dict[str, Any]:
@@ -113,10 +116,10 @@ def check_zones(connection: Connection[Any]) -> dict[str, Any]:
                 )
             ]
             connection.execute(_LOCK, [organizations])
+            hold_floors(connection)
             for organization in organizations:
-                kept = _last_without_quarters(connection, organization)
-                since = max([months[0] - timedelta(days=1), *([kept + timedelta(days=1)] if kept else [])])
-                days += _compute_again(connection, organization, since, months[-1] + timedelta(days=32))
+                kept, since = _kept_until(connection, organization), months[0] - timedelta(days=1)
+                days += _compute_again(connection, organization, kept, since, months[-1] + timedelta(days=32))
     return {"zones": sorted(changed), "days": days} if changed else {}
 
 
@@ -152,40 +155,43 @@ def _check(connection: Connection[Any], zone: str) -> None:
         raise OperationError(f"the time zone {zone!r} is not known; use an IANA name such as 'Europe/Berlin'") from None
 
 
-def _last_without_quarters(connection: Connection[Any], organization: str) -> date | None:
-    """The last day that cannot be computed again, because quarters are cleared up to somewhere within it.
+def _kept_until(connection: Connection[Any], organization: str) -> dict[str, date]:
+    """By event type, the last day that stays as it is, since the quarters it was made from are cleared, or may be.
 
-    Where days are older than the oldest quarter, that day has lost some of its quarters, or may have.
+    Days below the base floor can only be added to. The one in which the floor lies has lost some of its quarters.
     """
-    last: date | None = None
-    for rollup in read_applied(connection).rollups.values():
-        row = connection.execute(
-            f"""
-            SELECT oldest.day, EXISTS (
-                SELECT FROM analytics.{quoted(rollup.table(DAY))} d
-                WHERE d.organization_id = o.id AND (d.day + 1)::timestamp AT TIME ZONE o.time_zone <= oldest.bucket
-            ) FROM totalizer.organizations o, LATERAL (
-                SELECT min(bucket) AS bucket, (min(bucket) AT TIME ZONE o.time_zone)::date AS day
-                FROM analytics.{quoted(rollup.base_table)} b WHERE b.organization_id = o.id
-            ) AS oldest WHERE o.id = %s""".encode(),
+    return dict(
+        connection.execute(
+            """
+            SELECT t.name, (f.base_floor AT TIME ZONE o.time_zone)::date
+            FROM totalizer.event_types t, totalizer.organizations o, LATERAL totalizer.floors_of(t.name, o.id) f
+            WHERE o.id = %s AND f.base_floor > '-infinity'""",
             [organization],
-        ).fetchone()
-        if row is not None and row[0] is not None and row[1]:
-            last = max(last or row[0], row[0])
-    return last
+        ).fetchall()
+    )
 
 
-def _compute_again(connection: Connection[Any], organization: str, since: date | None, until: date | None) -> int:
-    """Delete the days from `since` to `until`, and the weeks and months they lie in, and mark the days to be made."""
+def _compute_again(
+    connection: Connection[Any], organization: str, kept: Mapping[str, date], since: date | None, until: date | None
+) -> int:
+    """Delete the days from `since` to `until`, and the weeks and months they lie in, and mark the days to be made.
+
+    Args:
+        connection: in a transaction that has the locks of the organisation's shards, and holds the floors.
+        organization: whose.
+        kept: by event type, the last day that must stay.
+        since, until: None for all.
+    """
     applied = read_applied(connection)
     of_type: dict[str, list[Rollup]] = {}
     for rollup in applied.rollups.values():
         of_type.setdefault(rollup.event_type, []).append(rollup)
     days = 0
     for name, rollups in of_type.items():
+        first = max((day for day in (since, kept.get(name) and kept[name] + timedelta(days=1)) if day), default=None)
         for rollup in rollups:
-            _delete(connection, rollup, applied.event_types[name], organization, since, until)
-        days += _mark(connection, name, rollups, organization, since, until)
+            _delete(connection, rollup, applied.event_types[name], organization, first, until)
+        days += _mark(connection, name, rollups, organization, first, until)
     return days
 
 

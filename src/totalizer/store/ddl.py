@@ -36,10 +36,17 @@ def create_event_type(event_type: EventType) -> list[str]:
         f"CREATE TABLE {keys} (\n    organization_id uuid NOT NULL,\n    id uuid NOT NULL,\n"
         f"    event_time timestamptz NOT NULL,\n    PRIMARY KEY (organization_id, id)\n)",
         f"COMMENT ON TABLE {keys} IS 'Ids that senders chose, so that a resend is found whatever its time'",
+        # Ids come about in the order of their events' times: enough to find those that are old enough to be forgotten.
+        f"CREATE INDEX ON {keys} USING brin (event_time) WITH (autosummarize)",
         *_secured(table),
         f"CREATE POLICY load_events ON {table} FOR ALL TO {Role.WRITER.value} USING (true) WITH CHECK (true)",
         f"CREATE POLICY read_events ON {table} FOR SELECT TO {Role.REFRESHER.value} USING (true)",
+        # Whatever goes wrong with retention, nothing that is above the floor can be removed by it.
+        f"CREATE POLICY retain ON {table} FOR DELETE TO {Role.REFRESHER.value} "
+        f"USING ({time} < totalizer.raw_floor('{event_type.name}', organization_id))",
         f"GRANT SELECT ON {table} TO {Role.APP.value}, {Role.REFRESHER.value}",
+        f"GRANT DELETE ON {table} TO {Role.REFRESHER.value}",
+        f"GRANT SELECT, DELETE ON {keys} TO {Role.REFRESHER.value}",
         f"GRANT SELECT, INSERT ON {table}, {keys} TO {Role.WRITER.value}",
         "SELECT totalizer.watch_corrections("
         f"'{event_type.name}', '{event_type.time_field}', 'events.{event_type.name}', false)",

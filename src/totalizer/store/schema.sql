@@ -35,6 +35,33 @@ CREATE FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp w
     ON CONFLICT (organization_id, hour, event_type, code) DO UPDATE SET events = r.events + excluded.events
 $$;
 
+CREATE FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '50ms'
+    AS $$
+DECLARE
+    part totalizer.partitions;
+BEGIN
+    SELECT * INTO STRICT part FROM totalizer.partitions WHERE event_type = type_name AND name = partition_name;
+    IF NOT EXISTS (SELECT FROM totalizer.retention_floors WHERE event_type = type_name AND organization_id IS NULL)
+       OR EXISTS (SELECT FROM totalizer.retention_floors WHERE event_type = type_name AND raw_floor < part.ends) THEN
+        RAISE EXCEPTION 'partition % is not below every floor', partition_name;
+    END IF;
+    IF EXISTS (
+        SELECT FROM totalizer.dirty_marks
+        WHERE event_type = type_name AND bucket >= part.starts AND bucket < part.ends
+    ) THEN
+        RAISE EXCEPTION 'buckets of partition % are marked', partition_name;
+    END IF;
+    EXECUTE format('ALTER TABLE events.%I DETACH PARTITION partitions.%I', type_name, partition_name);
+    EXECUTE format('DROP TABLE partitions.%I', partition_name);
+    INSERT INTO totalizer.removed_events (organization_id, event_type, events)
+    SELECT o, type_name, n FROM unnest(organizations, counts) AS gone (o, n) WHERE n > 0;
+END
+$$;
+
 CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -78,6 +105,52 @@ CREATE FUNCTION totalizer.find_organization(wanted uuid) RETURNS TABLE(organizat
     WHERE o.id = wanted
 $$;
 
+CREATE SEQUENCE totalizer.floor_changes
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE totalizer.retention_floors (
+    event_type text NOT NULL,
+    organization_id uuid,
+    raw_floor timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    key_floor timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    base_floor timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    hour_floor timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    day_floor date DEFAULT '-infinity'::date NOT NULL,
+    change bigint DEFAULT nextval('totalizer.floor_changes'::regclass) NOT NULL,
+    raised_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT retention_floors_check CHECK ((key_floor <= raw_floor)),
+    CONSTRAINT retention_floors_check1 CHECK ((base_floor <= (raw_floor - '48:00:00'::interval))),
+    CONSTRAINT retention_floors_check2 CHECK ((hour_floor <= base_floor)),
+    CONSTRAINT retention_floors_check3 CHECK ((day_floor <= ((base_floor AT TIME ZONE 'UTC'::text) - '32 days'::interval)))
+);
+
+COMMENT ON TABLE totalizer.retention_floors IS 'What lies below is removed, or about to be; a floor only rises. Without an organisation: of all that have no row of their own';
+
+COMMENT ON COLUMN totalizer.retention_floors.raw_floor IS 'No bucket below it is ever recomputed from events';
+
+COMMENT ON COLUMN totalizer.retention_floors.key_floor IS 'Ids of events below it are forgotten, so that a duplicate would not be known';
+
+CREATE FUNCTION totalizer.floors_of(type_name text, organization uuid) RETURNS SETOF totalizer.retention_floors
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT * FROM totalizer.retention_floors
+    WHERE event_type = type_name AND (organization_id = organization OR organization_id IS NULL)
+    ORDER BY organization_id NULLS LAST LIMIT 1
+$$;
+
+CREATE FUNCTION totalizer.hold_floors() RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtext('totalizer floors'));
+    RETURN (SELECT coalesce(max(change), 0) FROM totalizer.retention_floors);
+END
+$$;
+
 CREATE FUNCTION totalizer.mark_corrected() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -91,8 +164,9 @@ DECLARE
 BEGIN
     EXECUTE format(
         'INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) '
-        'SELECT DISTINCT organization_id, %4$L, date_bin(''15 minutes'', %1$I, ''epoch''::timestamptz) FROM ('
-        || changed || ') AS changed',
+        'SELECT organization_id, %4$L, bucket FROM ('
+        'SELECT DISTINCT organization_id, date_bin(''15 minutes'', %1$I, ''epoch''::timestamptz) AS bucket FROM ('
+        || changed || ') AS changed) AS buckets WHERE bucket >= totalizer.raw_floor(%4$L, organization_id)',
         TG_ARGV[1], TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[0]
     );
     RETURN NULL;
@@ -163,6 +237,24 @@ CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
     )
 $$;
 
+CREATE FUNCTION totalizer.publish(materialized_name text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+    PERFORM FROM pg_matviews WHERE schemaname = 'materialized' AND matviewname = materialized_name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no materialised view %', materialized_name;
+    END IF;
+    EXECUTE format(
+        'CREATE OR REPLACE VIEW analytics.%1$I WITH (security_barrier = true) AS SELECT * FROM materialized.%1$I '
+        'WHERE organization_id = (SELECT nullif(current_setting(''app.current_org_id'', true), '''')::uuid)',
+        materialized_name
+    );
+    EXECUTE format('GRANT SELECT ON analytics.%I TO totalizer_app', materialized_name);
+END
+$_$;
+
 CREATE FUNCTION totalizer.quantile_index(x double precision) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN CASE WHEN (x > (0)::double precision) THEN (40000 + (LEAST(ceil((ln(x) / (0.020000666706669435)::double precision)), (35488)::double precision))::integer) WHEN (x < (0)::double precision) THEN ('-40000'::integer - (LEAST(ceil((ln((- x)) / (0.020000666706669435)::double precision)), (35488)::double precision))::integer) ELSE 0 END;
@@ -170,6 +262,57 @@ CREATE FUNCTION totalizer.quantile_index(x double precision) RETURNS integer
 CREATE FUNCTION totalizer.quantile_values(state text, quantiles double precision[]) RETURNS jsonb
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN (WITH counted AS (SELECT (split_part(pair.pair, ':'::text, 1))::integer AS index, (split_part(pair.pair, ':'::text, 2))::bigint AS n FROM string_to_table(quantile_values.state, ' '::text) pair(pair)), placed AS (SELECT counted.index, sum(counted.n) OVER (ORDER BY counted.index) AS up_to, sum(counted.n) OVER () AS total FROM counted) SELECT jsonb_object_agg(('p'::text || (((q.q)::numeric * (100)::numeric))::double precision), (SELECT CASE WHEN (placed.index = 0) THEN (0)::double precision ELSE (sign((placed.index)::double precision) * exp((((((abs(placed.index) - 40000))::numeric * 0.020000666706669435))::double precision + ln((0.99)::double precision)))) END AS "case" FROM placed WHERE (placed.up_to > floor(((q.q)::numeric * (placed.total - (1)::numeric)))) ORDER BY placed.index LIMIT 1)) AS jsonb_object_agg FROM unnest(quantile_values.quantiles) q(q));
+
+CREATE FUNCTION totalizer.raise_floors(type_name text, organization uuid, raw timestamp with time zone, keys timestamp with time zone, base timestamp with time zone, hours timestamp with time zone, days date) RETURNS totalizer.retention_floors
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '500ms'
+    AS $$
+DECLARE
+    old totalizer.retention_floors;
+    new totalizer.retention_floors;
+    oldest timestamptz;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('totalizer floors'));
+    SELECT * INTO old FROM totalizer.floors_of(type_name, organization);
+    old.event_type := type_name;
+    old.raw_floor := coalesce(old.raw_floor, '-infinity');
+    old.key_floor := coalesce(old.key_floor, '-infinity');
+    old.base_floor := coalesce(old.base_floor, '-infinity');
+    old.hour_floor := coalesce(old.hour_floor, '-infinity');
+    old.day_floor := coalesce(old.day_floor, '-infinity');
+    new := old;
+    SELECT date_trunc('day', min(bucket)) INTO oldest FROM totalizer.dirty_marks
+    WHERE event_type = type_name AND (organization IS NULL OR organization_id = organization);
+    oldest := coalesce(oldest, 'infinity');
+    new.raw_floor := greatest(old.raw_floor, least(raw, oldest));
+    new.key_floor := greatest(old.key_floor, least(keys, new.raw_floor));
+    -- The local day of a bucket may begin a day earlier, and its month 31 days.
+    new.base_floor := greatest(old.base_floor, least(base, oldest - interval '1 day', new.raw_floor - interval '2 days'));
+    new.hour_floor := greatest(old.hour_floor, least(hours, new.base_floor));
+    new.day_floor := greatest(
+        old.day_floor,
+        least(days::timestamp, oldest::timestamp - interval '33 days', new.base_floor::timestamp - interval '32 days')::date
+    );
+    IF new IS DISTINCT FROM old OR old.organization_id IS DISTINCT FROM organization THEN
+        INSERT INTO totalizer.retention_floors AS f
+            (event_type, organization_id, raw_floor, key_floor, base_floor, hour_floor, day_floor)
+        VALUES (type_name, organization, new.raw_floor, new.key_floor, new.base_floor, new.hour_floor, new.day_floor)
+        ON CONFLICT (event_type, organization_id) DO UPDATE SET
+            raw_floor = excluded.raw_floor, key_floor = excluded.key_floor, base_floor = excluded.base_floor,
+            hour_floor = excluded.hour_floor, day_floor = excluded.day_floor, change = excluded.change, raised_at = now()
+        RETURNING * INTO new;
+    END IF;
+    RETURN new;
+END
+$$;
+
+CREATE FUNCTION totalizer.raw_floor(type_name text, organization uuid) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT coalesce((SELECT raw_floor FROM totalizer.floors_of(type_name, organization)), '-infinity')
+$$;
 
 CREATE FUNCTION totalizer.unique_count(state text) RETURNS bigint
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
@@ -402,6 +545,60 @@ COMMENT ON COLUMN totalizer.journal_offsets.epoch IS 'Raised by each loader that
 
 COMMENT ON COLUMN totalizer.journal_offsets.sequence IS 'Number of the last record loaded; 0 in a journal that was loaded by a version that did not note it';
 
+CREATE TABLE totalizer.late_applied (
+    id bigint NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    applied_by text NOT NULL,
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    rollup text NOT NULL,
+    events bigint NOT NULL,
+    rows jsonb NOT NULL,
+    added jsonb NOT NULL
+);
+
+COMMENT ON TABLE totalizer.late_applied IS 'Who added late events to a rollup, when, to how many rows of each of its tables, and how much';
+
+COMMENT ON COLUMN totalizer.late_applied.added IS 'What was added, by quarter hour: the rows that were merged into those of the tables';
+
+ALTER TABLE totalizer.late_applied ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.late_applied_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE totalizer.late_events (
+    id bigint NOT NULL,
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    event_time timestamp with time zone NOT NULL,
+    event_id uuid NOT NULL,
+    columns text[] NOT NULL,
+    line bytea NOT NULL,
+    state text NOT NULL,
+    received_hour timestamp with time zone NOT NULL,
+    shard smallint GENERATED ALWAYS AS ((uuid_hash(organization_id) & 15)) STORED NOT NULL,
+    stored_at timestamp with time zone DEFAULT now() NOT NULL,
+    applied_at timestamp with time zone,
+    CONSTRAINT late_events_state_check CHECK ((state = ANY (ARRAY['late'::text, 'held'::text, 'applied'::text])))
+);
+
+COMMENT ON TABLE totalizer.late_events IS 'Events that came below the raw floor of their organisation';
+
+COMMENT ON COLUMN totalizer.late_events.state IS 'late: to be added to the rollups; held: its id may have been forgotten, so somebody must say whether it counts; applied: added';
+
+ALTER TABLE totalizer.late_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.late_events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE totalizer.load_ledger (
     organization_id uuid NOT NULL,
     event_type text NOT NULL,
@@ -482,6 +679,17 @@ CREATE TABLE totalizer.organizations (
     CONSTRAINT organizations_name_check CHECK ((name <> ''::text))
 );
 
+CREATE VIEW totalizer.partitions WITH (security_invoker='true') AS
+ SELECT (parent.relname)::text AS event_type,
+    (part.relname)::text AS name,
+    ((regexp_match(bounds.bounds, 'FROM \(''([^'']*)''\)'::text))[1])::timestamp with time zone AS starts,
+    ((regexp_match(bounds.bounds, 'TO \(''([^'']*)''\)'::text))[1])::timestamp with time zone AS ends
+   FROM ((pg_inherits
+     JOIN pg_class part ON ((part.oid = pg_inherits.inhrelid)))
+     JOIN pg_class parent ON ((parent.oid = pg_inherits.inhparent))),
+    LATERAL pg_get_expr(part.relpartbound, part.oid) bounds(bounds)
+  WHERE ((parent.relnamespace = ('events'::regnamespace)::oid) AND (part.relnamespace = ('partitions'::regnamespace)::oid) AND (part.relkind = 'r'::"char"));
+
 CREATE TABLE totalizer.rejected_events (
     organization_id uuid NOT NULL,
     hour timestamp with time zone NOT NULL,
@@ -491,6 +699,33 @@ CREATE TABLE totalizer.rejected_events (
 );
 
 COMMENT ON TABLE totalizer.rejected_events IS 'Events that were refused, never acknowledged; the last seconds before a kill are not counted';
+
+CREATE TABLE totalizer.removed_events (
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    events bigint NOT NULL,
+    removed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.removed_events IS 'Append-only: how many stored events retention has removed, by transaction, organisation and type';
+
+CREATE TABLE totalizer.retention (
+    event_type text NOT NULL,
+    organization_id uuid,
+    raw_days integer,
+    base_days integer,
+    hour_days integer,
+    day_days integer,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT retention_check CHECK ((base_days >= (raw_days + 2))),
+    CONSTRAINT retention_check1 CHECK ((hour_days >= base_days)),
+    CONSTRAINT retention_check2 CHECK ((day_days >= (base_days + 32))),
+    CONSTRAINT retention_check3 CHECK (((raw_days IS NOT NULL) OR (base_days IS NULL))),
+    CONSTRAINT retention_check4 CHECK (((base_days IS NOT NULL) OR ((hour_days IS NULL) AND (day_days IS NULL)))),
+    CONSTRAINT retention_raw_days_check CHECK ((raw_days > 0))
+);
+
+COMMENT ON TABLE totalizer.retention IS 'What somebody has set: days that events, quarter hours, hours and days are kept; null: for ever. Without an organisation: for all that have no row of their own';
 
 CREATE TABLE totalizer.rollups (
     name text NOT NULL,
@@ -533,6 +768,15 @@ ALTER TABLE ONLY totalizer.job_runs
 ALTER TABLE ONLY totalizer.journal_offsets
     ADD CONSTRAINT journal_offsets_pkey PRIMARY KEY (journal_id);
 
+ALTER TABLE ONLY totalizer.late_applied
+    ADD CONSTRAINT late_applied_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.late_events
+    ADD CONSTRAINT late_events_organization_id_event_type_event_id_key UNIQUE (organization_id, event_type, event_id);
+
+ALTER TABLE ONLY totalizer.late_events
+    ADD CONSTRAINT late_events_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY totalizer.load_ledger_hourly
     ADD CONSTRAINT load_ledger_hourly_pkey PRIMARY KEY (organization_id, event_type, received_hour);
 
@@ -547,6 +791,12 @@ ALTER TABLE ONLY totalizer.organizations
 
 ALTER TABLE ONLY totalizer.rejected_events
     ADD CONSTRAINT rejected_events_pkey PRIMARY KEY (organization_id, hour, event_type, code);
+
+ALTER TABLE ONLY totalizer.retention
+    ADD CONSTRAINT retention_event_type_organization_id_key UNIQUE NULLS NOT DISTINCT (event_type, organization_id);
+
+ALTER TABLE ONLY totalizer.retention_floors
+    ADD CONSTRAINT retention_floors_event_type_organization_id_key UNIQUE NULLS NOT DISTINCT (event_type, organization_id);
 
 ALTER TABLE ONLY totalizer.rollups
     ADD CONSTRAINT rollups_pkey PRIMARY KEY (name);
@@ -575,9 +825,19 @@ CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, started_at 
 
 CREATE INDEX journal_gaps_by_record ON totalizer.journal_gaps USING btree (journal_id, last);
 
+CREATE INDEX late_applied_by_organization ON totalizer.late_applied USING btree (organization_id, event_type, applied_at);
+
+CREATE INDEX late_events_applied ON totalizer.late_events USING btree (applied_at) WHERE (state = 'applied'::text);
+
+CREATE INDEX late_events_waiting ON totalizer.late_events USING btree (event_type, shard, id) WHERE (state = 'late'::text);
+
 CREATE INDEX load_ledger_by_age ON totalizer.load_ledger USING btree (loaded_at);
 
 CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (organization_id, event_type, loaded_at);
+
+CREATE INDEX removed_events_by_organization ON totalizer.removed_events USING btree (organization_id, event_type);
+
+CREATE INDEX retention_floors_by_change ON totalizer.retention_floors USING btree (change);
 
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
@@ -587,6 +847,18 @@ ALTER TABLE ONLY totalizer.api_keys
 
 ALTER TABLE ONLY totalizer.organization_limits
     ADD CONSTRAINT organization_limits_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
+
+ALTER TABLE ONLY totalizer.retention
+    ADD CONSTRAINT retention_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
+
+ALTER TABLE ONLY totalizer.retention_floors
+    ADD CONSTRAINT retention_floors_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
+
+ALTER TABLE ONLY totalizer.retention_floors
+    ADD CONSTRAINT retention_floors_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
+
+ALTER TABLE ONLY totalizer.retention
+    ADD CONSTRAINT retention_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
 
 ALTER TABLE ONLY totalizer.rollups
     ADD CONSTRAINT rollups_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
@@ -599,29 +871,47 @@ CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totaliz
 
 ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY apply_late ON totalizer.late_events TO totalizer_refresher USING (true) WITH CHECK (true);
+
 ALTER TABLE totalizer.dead_letters ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.dirty_marks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.event_fates ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY keep_late ON totalizer.late_events TO totalizer_writer USING (true) WITH CHECK (true);
+
+ALTER TABLE totalizer.late_applied ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.late_events ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE totalizer.load_ledger ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.load_ledger_hourly ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY note_applied ON totalizer.late_applied TO totalizer_refresher USING (true) WITH CHECK (true);
+
 CREATE POLICY note_fates ON totalizer.event_fates TO totalizer_writer USING (true) WITH CHECK (true);
+
+CREATE POLICY note_removed ON totalizer.removed_events TO totalizer_refresher USING (true) WITH CHECK (true);
 
 ALTER TABLE totalizer.organization_limits ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.organizations ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY own_applied ON totalizer.late_applied FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
 CREATE POLICY own_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_fates ON totalizer.event_fates FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
+CREATE POLICY own_floors ON totalizer.retention_floors FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
+
 CREATE POLICY own_hours ON totalizer.load_ledger_hourly FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_keys ON totalizer.api_keys TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))) WITH CHECK ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_late ON totalizer.late_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
@@ -633,13 +923,27 @@ CREATE POLICY own_organization ON totalizer.organizations FOR SELECT TO totalize
 
 CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
+CREATE POLICY own_removed ON totalizer.removed_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_retention ON totalizer.retention FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
+
 ALTER TABLE totalizer.rejected_events ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE totalizer.removed_events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.retention ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.retention_floors ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY see_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_refresher USING (true);
+
+CREATE POLICY see_floors ON totalizer.retention_floors FOR SELECT TO totalizer_writer, totalizer_refresher USING (true);
 
 CREATE POLICY see_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_refresher USING (true);
 
 CREATE POLICY see_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_refresher USING (true);
+
+CREATE POLICY see_retention ON totalizer.retention FOR SELECT TO totalizer_refresher USING (true);
 
 CREATE POLICY sum_up ON totalizer.load_ledger_hourly TO totalizer_refresher USING (true) WITH CHECK (true);
 
@@ -661,6 +965,9 @@ GRANT ALL ON FUNCTION totalizer.authenticate_key(hash bytea) TO totalizer_app;
 REVOKE ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) TO totalizer_app;
 
+REVOKE ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) TO totalizer_refresher;
+
 REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_refresher;
@@ -668,10 +975,34 @@ GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO to
 REVOKE ALL ON FUNCTION totalizer.find_organization(wanted uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.find_organization(wanted uuid) TO totalizer_app;
 
+GRANT SELECT ON TABLE totalizer.retention_floors TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.retention_floors TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.retention_floors TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO totalizer_app;
+GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.hold_floors() FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_refresher;
+
 REVOKE ALL ON FUNCTION totalizer.mark_corrected() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION totalizer.note_key_used(used uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.note_key_used(used uuid) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.publish(materialized_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.publish(materialized_name text) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.raise_floors(type_name text, organization uuid, raw timestamp with time zone, keys timestamp with time zone, base timestamp with time zone, hours timestamp with time zone, days date) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.raise_floors(type_name text, organization uuid, raw timestamp with time zone, keys timestamp with time zone, base timestamp with time zone, hours timestamp with time zone, days date) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_app;
+GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_refresher;
 
 REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
 
@@ -737,6 +1068,18 @@ GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.journal_offsets TO totalizer_write
 GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_refresher;
 
+GRANT SELECT ON TABLE totalizer.late_applied TO totalizer_app;
+GRANT SELECT,INSERT ON TABLE totalizer.late_applied TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.late_events TO totalizer_app;
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.late_events TO totalizer_writer;
+GRANT SELECT,DELETE ON TABLE totalizer.late_events TO totalizer_refresher;
+
+GRANT UPDATE(state) ON TABLE totalizer.late_events TO totalizer_writer;
+GRANT UPDATE(state) ON TABLE totalizer.late_events TO totalizer_refresher;
+
+GRANT UPDATE(applied_at) ON TABLE totalizer.late_events TO totalizer_refresher;
+
 GRANT INSERT ON TABLE totalizer.load_ledger TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.load_ledger TO totalizer_app;
 GRANT SELECT,DELETE ON TABLE totalizer.load_ledger TO totalizer_refresher;
@@ -752,8 +1095,17 @@ GRANT SELECT ON TABLE totalizer.organization_limits TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_refresher;
 
+GRANT SELECT ON TABLE totalizer.partitions TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.partitions TO totalizer_refresher;
+
 GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.removed_events TO totalizer_app;
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.removed_events TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.retention TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.retention TO totalizer_refresher;
 
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_refresher;
