@@ -119,8 +119,8 @@ class Database:
 
 def _rollup_tables() -> list[str]:
     return [
-        f"analytics.{quoted(table)}"
+        f"analytics.{quoted(rollup.table(level))}"
         for rollup in load_catalog([]).rollups.values()
         if rollup.event_type == EVENT_TYPE
-        for table in (rollup.base_table, rollup.day_table)
+        for level in rollup.kept
     ]

@@ -84,7 +84,7 @@ def test_a_new_field_and_measure_are_added_and_filled(feed: Any, database: Any) 
     assert [step.title for step in plan.steps] == [
         "event type calls: new declaration",
         "rollup call_time: new declaration",
-        "compute the new rollups of the calls stored so far",
+        "compute rollup call_time for the calls stored so far",
     ]
     apply_plan(administrator, plan)
     assert feed.refresh() == 1

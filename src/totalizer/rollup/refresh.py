@@ -11,35 +11,12 @@ from typing import Any, NamedTuple
 
 from psycopg import Connection
 
-from totalizer.catalog import EventType, Rollup
-from totalizer.rollup import statements
-from totalizer.store.plan import Applied, read_applied
+from totalizer.rollup.marks import WORK_TABLES, take_marks
+from totalizer.rollup.statements import recompute
+from totalizer.store.plan import read_rollups
 
 #: Marks taken in one transaction: bounds its length and its locks.
 MARKS_MAX = 20_000
-
-_WORK_TABLES = """
-    CREATE TEMP TABLE IF NOT EXISTS work (organization_id uuid, bucket timestamptz) ON COMMIT DELETE ROWS;
-    CREATE TEMP TABLE IF NOT EXISTS work_days (
-        organization_id uuid, day date, starts timestamptz, ends timestamptz
-    ) ON COMMIT DELETE ROWS"""
-
-_TAKE_MARKS = """
-    WITH taken AS (
-        DELETE FROM totalizer.dirty_marks WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM totalizer.dirty_marks WHERE event_type = %s AND shard = %s ORDER BY bucket DESC LIMIT %s
-        )) RETURNING organization_id, bucket
-    ) INSERT INTO work SELECT DISTINCT organization_id, bucket FROM taken"""
-
-_DAYS_OF_WORK = """
-    INSERT INTO work_days
-    SELECT DISTINCT organization_id, day, day::timestamp AT TIME ZONE time_zone,
-           (day + 1)::timestamp AT TIME ZONE time_zone
-    FROM work JOIN totalizer.organizations o ON o.id = organization_id,
-         LATERAL (SELECT (bucket AT TIME ZONE o.time_zone)::date AS d) AS local,
-         -- Where a day begins after its midnight, the bucket before belongs to the day before: recompute both.
-         LATERAL (VALUES (d), (d - 1), (d + 1)) AS near (day)
-    WHERE bucket >= day::timestamp AT TIME ZONE time_zone AND bucket < (day + 1)::timestamp AT TIME ZONE time_zone"""
 
 
 class Refreshed(NamedTuple):
@@ -66,17 +43,16 @@ def refresh(connection: Connection[Any]) -> Refreshed:
     shards = connection.execute("SELECT DISTINCT event_type, shard FROM totalizer.dirty_marks ORDER BY 1, 2").fetchall()
     if not shards:
         return Refreshed()
-    applied = read_applied(connection)
-    connection.execute(_WORK_TABLES)
+    connection.execute(WORK_TABLES)
     buckets = skipped = 0
     for event_type, shard in shards:
-        done = refresh_shard(connection, applied, event_type, shard)
+        done = refresh_shard(connection, event_type, shard)
         buckets += done or 0
         skipped += done is None
     return Refreshed(buckets, skipped)
 
 
-def refresh_shard(connection: Connection[Any], applied: Applied, event_type: str, shard: int) -> int | None:
+def refresh_shard(connection: Connection[Any], event_type: str, shard: int) -> int | None:
     """Recompute the marked buckets of one event type and shard of organisations, at most MARKS_MAX marks.
 
     Returns:
@@ -88,19 +64,11 @@ def refresh_shard(connection: Connection[Any], applied: Applied, event_type: str
         ).fetchone()
         if locked != (True,):
             return None
-        buckets = connection.execute(_TAKE_MARKS, [event_type, shard, MARKS_MAX]).rowcount
+        buckets = take_marks(connection, event_type, shard, MARKS_MAX)
         if buckets:
-            connection.execute("ANALYZE work")
-            connection.execute(_DAYS_OF_WORK)
-            connection.execute("ANALYZE work_days")
-            for rollup in applied.rollups.values():
-                if rollup.event_type == event_type:
-                    _recompute(connection, rollup, applied.event_types[event_type])
+            # Read under the lock: who adds a rollup waits for it, so none is forgotten here.
+            declared, rollups = read_rollups(connection, event_type)
+            for rollup in rollups:
+                for statement in recompute(rollup, declared):
+                    connection.execute(statement)
         return buckets
-
-
-def _recompute(connection: Connection[Any], rollup: Rollup, event_type: EventType) -> None:
-    connection.execute(statements.delete_base(rollup))
-    connection.execute(statements.insert_base(rollup, event_type))
-    connection.execute(statements.delete_days(rollup))
-    connection.execute(statements.insert_days(rollup, event_type))

@@ -109,7 +109,8 @@ def _base_differences(rollup: Rollup, event_type: EventType) -> str:
         f"FROM events.{quoted(event_type.name)} GROUP BY organization_id, {bucket}{dimensions}",
         f"SELECT {columns} FROM analytics.{quoted(rollup.base_table)}",
         "WHERE NOT EXISTS (SELECT FROM totalizer.dirty_marks m WHERE m.organization_id = side.organization_id "
-        f"AND m.event_type = '{event_type.name}' AND m.bucket = side.bucket)",
+        f"AND m.event_type = '{event_type.name}' AND m.bucket = side.bucket AND m.scope = 'events' "
+        f"AND (m.rollup IS NULL OR m.rollup = '{rollup.name}'))",
     )
 
 

@@ -11,6 +11,20 @@ CREATE FUNCTION totalizer.authenticate_key(hash bytea) RETURNS TABLE(key_id uuid
     WHERE k.key_hash = hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
 $$;
 
+CREATE FUNCTION totalizer.count_quantiles(indices integer[]) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+BEGIN
+    IF cardinality(indices) = 1 THEN
+        RETURN indices[1] || ':1';
+    END IF;
+    RETURN (
+        SELECT string_agg(index || ':' || n, ' ' ORDER BY index)
+        FROM (SELECT index, count(*) AS n FROM unnest(indices) AS index WHERE index IS NOT NULL GROUP BY index) AS counted
+    );
+END
+$$;
+
 CREATE FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
@@ -28,11 +42,12 @@ CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS tex
     AS $$
 DECLARE
     length text;
+    time_name text;
     first_day date;
     next_day date;
     partition_name text;
 BEGIN
-    SELECT partition INTO STRICT length FROM totalizer.event_types WHERE name = type_name;
+    SELECT partition, time_field INTO STRICT length, time_name FROM totalizer.event_types WHERE name = type_name;
     first_day := date_trunc(length, day::timestamp)::date;
     next_day := (first_day + ('1 ' || length)::interval)::date;
     partition_name := type_name || '_p' || to_char(first_day, CASE length WHEN 'day' THEN 'YYYYMMDD' ELSE 'YYYYMM' END);
@@ -45,6 +60,7 @@ BEGIN
     END IF;
     EXECUTE format('CREATE TABLE partitions.%I (LIKE events.%I INCLUDING ALL)', partition_name, type_name);
     EXECUTE format('GRANT INSERT ON partitions.%I TO totalizer_writer', partition_name);
+    PERFORM totalizer.watch_corrections(type_name, time_name, format('partitions.%I', partition_name)::regclass, true);
     EXECUTE format(
         'ALTER TABLE events.%I ATTACH PARTITION partitions.%I FOR VALUES FROM (%L) TO (%L)',
         type_name, partition_name, first_day::timestamptz, next_day::timestamptz
@@ -62,6 +78,79 @@ CREATE FUNCTION totalizer.find_organization(wanted uuid) RETURNS TABLE(organizat
     WHERE o.id = wanted
 $$;
 
+CREATE FUNCTION totalizer.mark_corrected() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    changed text := CASE TG_OP
+        WHEN 'UPDATE' THEN 'SELECT organization_id, %1$I FROM old_rows UNION ALL SELECT organization_id, %1$I FROM new_rows'
+        WHEN 'DELETE' THEN 'SELECT organization_id, %1$I FROM old_rows'
+        ELSE 'SELECT organization_id, %1$I FROM %2$I.%3$I'
+    END;
+BEGIN
+    EXECUTE format(
+        'INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) '
+        'SELECT DISTINCT organization_id, %4$L, date_bin(''15 minutes'', %1$I, ''epoch''::timestamptz) FROM ('
+        || changed || ') AS changed',
+        TG_ARGV[1], TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[0]
+    );
+    RETURN NULL;
+END
+$_$;
+
+COMMENT ON FUNCTION totalizer.mark_corrected() IS 'Trigger; arguments: event type, its time field';
+
+CREATE FUNCTION totalizer.merge_quantiles(states text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+BEGIN
+    IF strpos(states, ' ') = 0 THEN
+        RETURN states;
+    END IF;
+    RETURN (
+        SELECT string_agg(index || ':' || n, ' ' ORDER BY index)
+        FROM (
+            SELECT split_part(pair, ':', 1)::integer AS index, sum(split_part(pair, ':', 2)::bigint) AS n
+            FROM string_to_table(states, ' ') AS pair GROUP BY 1
+        ) AS counted
+    );
+END
+$$;
+
+CREATE FUNCTION totalizer.merge_unique(states text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+DECLARE
+    merged text;
+    values_counted bigint;
+BEGIN
+    IF strpos(states, ' ') = 0 THEN
+        RETURN states;
+    END IF;
+    IF strpos(states, ':') = 0 THEN
+        SELECT string_agg(hash, ' ' ORDER BY hash COLLATE "C"), count(*) INTO merged, values_counted
+        FROM (SELECT DISTINCT hash FROM string_to_table(states, ' ') AS hash) AS hashes;
+        IF values_counted <= 128 THEN
+            RETURN merged;
+        END IF;
+    END IF;
+    RETURN (
+        SELECT string_agg(register || ':' || rank, ' ' ORDER BY register)
+        FROM (
+            SELECT register, max(rank) AS rank
+            FROM string_to_table(states, ' ') AS item,
+                 LATERAL (SELECT CASE WHEN strpos(item, ':') > 0 THEN split_part(item, ':', 1)::integer
+                                      ELSE ('x' || substr(item, 1, 3))::bit(12)::integer END AS register,
+                                 CASE WHEN strpos(item, ':') > 0 THEN split_part(item, ':', 2)::integer
+                                      ELSE coalesce(nullif(position(B'1' IN ('x' || substr(item, 4, 13))::bit(52)), 0), 53)
+                                 END AS rank) AS entry
+            GROUP BY register
+        ) AS registers
+    );
+END
+$$;
+
 CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
@@ -72,6 +161,99 @@ CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
         WHERE id = used AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
         FOR UPDATE SKIP LOCKED
     )
+$$;
+
+CREATE FUNCTION totalizer.quantile_index(x double precision) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE WHEN (x > (0)::double precision) THEN (40000 + (LEAST(ceil((ln(x) / (0.020000666706669435)::double precision)), (35488)::double precision))::integer) WHEN (x < (0)::double precision) THEN ('-40000'::integer - (LEAST(ceil((ln((- x)) / (0.020000666706669435)::double precision)), (35488)::double precision))::integer) ELSE 0 END;
+
+CREATE FUNCTION totalizer.quantile_values(state text, quantiles double precision[]) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN (WITH counted AS (SELECT (split_part(pair.pair, ':'::text, 1))::integer AS index, (split_part(pair.pair, ':'::text, 2))::bigint AS n FROM string_to_table(quantile_values.state, ' '::text) pair(pair)), placed AS (SELECT counted.index, sum(counted.n) OVER (ORDER BY counted.index) AS up_to, sum(counted.n) OVER () AS total FROM counted) SELECT jsonb_object_agg(('p'::text || (((q.q)::numeric * (100)::numeric))::double precision), (SELECT CASE WHEN (placed.index = 0) THEN (0)::double precision ELSE (sign((placed.index)::double precision) * exp((((((abs(placed.index) - 40000))::numeric * 0.020000666706669435))::double precision + ln((0.99)::double precision)))) END AS "case" FROM placed WHERE (placed.up_to > floor(((q.q)::numeric * (placed.total - (1)::numeric)))) ORDER BY placed.index LIMIT 1)) AS jsonb_object_agg FROM unnest(quantile_values.quantiles) q(q));
+
+CREATE FUNCTION totalizer.unique_count(state text) RETURNS bigint
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+DECLARE
+    m CONSTANT double precision := 4096;
+    ranks integer[];
+    x double precision;
+    y double precision;
+    z double precision;
+    before double precision;
+BEGIN
+    IF state IS NULL THEN
+        RETURN 0;
+    ELSIF strpos(state, ':') = 0 THEN
+        RETURN (length(state) + 1) / 33;
+    END IF;
+    -- ranks[k + 1] is how many registers have rank k; those that are not written have rank 0.
+    SELECT array_agg(coalesce(n, 0) ORDER BY k) INTO ranks
+    FROM generate_series(0, 53) AS k LEFT JOIN (
+        SELECT split_part(pair, ':', 2)::integer AS rank, count(*)::integer AS n
+        FROM string_to_table(state, ' ') AS pair GROUP BY 1
+    ) AS counted ON rank = k;
+    ranks[1] := m::integer - (SELECT sum(n) FROM unnest(ranks) AS n);
+    -- tau(1 - ranks[54] / m)
+    x := 1 - ranks[54] / m;
+    IF x = 0 OR x = 1 THEN
+        z := 0;
+    ELSE
+        y := 1;
+        z := 1 - x;
+        LOOP
+            x := sqrt(x);
+            before := z;
+            y := y / 2;
+            z := z - (1 - x) ^ 2 * y;
+            EXIT WHEN z = before;
+        END LOOP;
+        z := z / 3;
+    END IF;
+    z := m * z;
+    FOR k IN REVERSE 52 .. 1 LOOP
+        z := (z + ranks[k + 1]) / 2;
+    END LOOP;
+    -- + m sigma(ranks[1] / m); more than 128 values never leave all registers empty.
+    x := ranks[1] / m;
+    y := 1;
+    before := -1;
+    DECLARE
+        s double precision := x;
+    BEGIN
+        WHILE s <> before LOOP
+            x := x * x;
+            before := s;
+            s := s + x * y;
+            y := y + y;
+        END LOOP;
+        z := z + m * s;
+    END;
+    RETURN round(m * m / (2 * ln(2.0::double precision) * z));
+END
+$$;
+
+CREATE FUNCTION totalizer.unique_is_estimate(state text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE((strpos(state, ':'::text) > 0), false);
+
+CREATE FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    EXECUTE format(
+        'CREATE TRIGGER mark_updated AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows '
+        'FOR EACH STATEMENT EXECUTE FUNCTION totalizer.mark_corrected(%L, %L)', relation, type_name, time_name);
+    EXECUTE format(
+        'CREATE TRIGGER mark_deleted AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows '
+        'FOR EACH STATEMENT EXECUTE FUNCTION totalizer.mark_corrected(%L, %L)', relation, type_name, time_name);
+    IF is_partition THEN
+        EXECUTE format(
+            'CREATE TRIGGER mark_truncated BEFORE TRUNCATE ON %s '
+            'FOR EACH STATEMENT EXECUTE FUNCTION totalizer.mark_corrected(%L, %L)', relation, type_name, time_name);
+    END IF;
+END
 $$;
 
 CREATE TABLE totalizer.api_keys (
@@ -129,11 +311,21 @@ CREATE TABLE totalizer.dirty_marks (
     event_type text NOT NULL,
     bucket timestamp with time zone NOT NULL,
     shard smallint GENERATED ALWAYS AS ((uuid_hash(organization_id) & 15)) STORED NOT NULL,
-    marked_at timestamp with time zone DEFAULT now() NOT NULL
+    marked_at timestamp with time zone DEFAULT now() NOT NULL,
+    rollup text,
+    scope text DEFAULT 'events'::text NOT NULL,
+    priority smallint DEFAULT 0 NOT NULL,
+    CONSTRAINT dirty_marks_scope_check CHECK ((scope = ANY (ARRAY['events'::text, 'days'::text])))
 )
 WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000');
 
 COMMENT ON TABLE totalizer.dirty_marks IS 'Append-only: buckets whose rollups are behind their events. One bucket may be marked many times';
+
+COMMENT ON COLUMN totalizer.dirty_marks.rollup IS 'The one rollup that is behind; null: all of the event type';
+
+COMMENT ON COLUMN totalizer.dirty_marks.scope IS 'events: compute the bucket from the events; days: only the local day, week and month that hold it';
+
+COMMENT ON COLUMN totalizer.dirty_marks.priority IS '0: live; 1: backfill, taken when no live mark of the shard waits';
 
 CREATE TABLE totalizer.event_fates (
     organization_id uuid NOT NULL,
@@ -304,8 +496,11 @@ CREATE TABLE totalizer.rollups (
     name text NOT NULL,
     event_type text NOT NULL,
     definition jsonb NOT NULL,
-    applied_at timestamp with time zone DEFAULT now() NOT NULL
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    version integer DEFAULT 1 NOT NULL
 );
+
+COMMENT ON COLUMN totalizer.rollups.version IS 'Raised by each new definition';
 
 CREATE TABLE totalizer.schema_version (
     version_num character varying(32) NOT NULL
@@ -355,6 +550,8 @@ CREATE INDEX api_keys_by_organization ON totalizer.api_keys USING btree (organiz
 CREATE INDEX dead_letters_by_organization ON totalizer.dead_letters USING btree (organization_id, id);
 
 CREATE INDEX dirty_marks_by_bucket ON totalizer.dirty_marks USING btree (organization_id, event_type, bucket);
+
+CREATE INDEX dirty_marks_by_turn ON totalizer.dirty_marks USING btree (event_type, shard, priority, bucket DESC);
 
 CREATE INDEX event_fates_by_age ON totalizer.event_fates USING btree (recorded_at);
 
@@ -459,8 +656,12 @@ GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO to
 REVOKE ALL ON FUNCTION totalizer.find_organization(wanted uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.find_organization(wanted uuid) TO totalizer_app;
 
+REVOKE ALL ON FUNCTION totalizer.mark_corrected() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION totalizer.note_key_used(used uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.note_key_used(used uuid) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
 
 GRANT SELECT(id) ON TABLE totalizer.api_keys TO totalizer_app;
 
