@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
-from totalizer.app import aggregation_of, catalog_for, dsn_of, limits_of, secret_of, spool_of
+from totalizer.app import aggregation_of, catalog_for, dsn_of, limits_of, query_limits_of, secret_of, spool_of
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
 from totalizer.settings import Settings, hand_down, load_settings
@@ -120,6 +120,7 @@ def create_front(listener: int) -> Front:
 
     from totalizer.collect import Collector
     from totalizer.journal import claim
+    from totalizer.query.cache import AnswerCache
     from totalizer.query.completeness import LocalJournals
     from totalizer.query.run import QueryService, configure_reader
     from totalizer.server import DRAIN_S, DRAIN_SIGNAL
@@ -159,7 +160,8 @@ def create_front(listener: int) -> Front:
     collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
     rejections = Rejections(pool, SYSTEM_CLOCK, catalog.event_types)
     collector.on_rejected = rejections.count
-    queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
+    cache = AnswerCache(SYSTEM_CLOCK, ttl_s=settings.cache_ttl_s, bytes_max=settings.cache_bytes, redis=redis)
+    queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)), query_limits_of(settings), cache)
     receipts = Receipts(receipt_key(secret_of(settings)), journal.id, SYSTEM_CLOCK, days=settings.receipt_days)
     sessions = Sessions(collector, pool, SYSTEM_CLOCK)
     bodies = BodyReader(SYSTEM_CLOCK, bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,9 @@ def ask(feed: Any, database: Any, catalog: Any) -> Any:
             database.dsn(Role.APP), min_size=1, max_size=1, configure=configure_reader, open=False
         ) as pool:
             service = QueryService(pool, catalog, LocalJournals(feed.spool))
-            return await service.aggregated(organization, parameters)
+            reply = await service.reply(organization, service.by_parameters(parameters))
+            assert reply.body is not None
+            return dict(json.loads(reply.body))
 
     def ask(organization: str, **parameters: Any) -> dict[str, Any]:
         many = {name: value if isinstance(value, list) else [str(value)] for name, value in parameters.items()}

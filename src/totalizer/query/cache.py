@@ -85,11 +85,11 @@ class AnswerCache:
         if (found := self._recall(key)) is not None:
             self.hits.process += 1
             return found
-        if (running := self._under_way.get(key)) is not None:
-            # Shielded: who waits may go away, and the others still wait.
-            if (shared := await asyncio.shield(running)) is not None:
-                self.hits.shared += 1
-                return shared
+        # Shielded: who waits may go away, and the others still wait.
+        running = self._under_way.get(key)
+        if running is not None and (shared := await asyncio.shield(running)) is not None:
+            self.hits.shared += 1
+            return shared
         return await self._find(key, f"{KEY_PREFIX}:{{{organization_id}}}:{key}", make)
 
     async def _find(self, key: str, redis_key: str, make: Make) -> bytes | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from totalizer.catalog import Measure
-from totalizer.catalog.measures import shown
+from totalizer.catalog.measures import estimated, shown
 from totalizer.catalog.quoting import quoted
 from totalizer.query.choose import Answered, Choice
 from totalizer.query.compile import PartCompiler, clock_window
@@ -17,7 +17,8 @@ from totalizer.query.question import WINDOW, Fill, Query
 class Statement(NamedTuple):
     """SQL and its parameters.
 
-    Its rows are: start of the window, groups, numbers, the same of the range that is compared, sort key.
+    Its rows are: start of the window, groups, numbers, the same of the range that is compared, which of the numbers are
+    estimates, sort key.
     """
 
     sql: str
@@ -85,7 +86,7 @@ def compile_work(work: Work, organization_id: str, page: Page) -> Statement:
     keys = ["window_start", *_group_keys(query)]
     order = _order(query, work.choice)
     numbers = [f"a{number}" for number in range(len(work.choice.answers) * len(work.periods))]
-    columns = ", ".join(["window_start", *map(quoted, query.group_by), *numbers, *_named_keys(keys)])
+    columns = ", ".join(["window_start", *map(quoted, query.group_by), *numbers, "estimates", *_named_keys(keys)])
     return Statement(
         f"WITH {', '.join(ctes)}\nSELECT {columns} FROM {source}{_after(query, keys, page.after, parameters)}\n"
         f"ORDER BY {', '.join(order)} LIMIT %(limit)s OFFSET %(offset)s",
@@ -95,16 +96,18 @@ def compile_work(work: Work, organization_id: str, page: Page) -> Statement:
 
 def _values(work: Work, name: str, part: int) -> str:
     """A part's numbers by window and group, with a key of the group that equals itself even where it is null."""
-    measures = "".join(
-        f", {shown(measure)} AS {_column(name, measure)}" for measure in work.choice.parts[part].measures
-    )
+    measures = ""
+    for measure in work.choice.parts[part].measures:
+        measures += f", {shown(measure)} AS {_column(name, measure)}"
+        if (condition := estimated(measure)) is not None:
+            measures += f", {condition} AS {_column(name, measure, 'estimated')}"
     groups = "".join(f", {quoted(group)}" for group in work.query.group_by)
     key = f"jsonb_build_array({', '.join(map(quoted, work.query.group_by))})" if groups else "'[]'::jsonb"
     return f"{name}_values AS (SELECT window_start, {key} AS key{groups}{measures} FROM {name}_totals)"
 
 
-def _column(name: str, measure: Measure) -> str:
-    return quoted(f"{name}_{measure.name}")
+def _column(name: str, measure: Measure, what: str = "shown") -> str:
+    return quoted(f"{name}_{what}_{measure.name}")
 
 
 def _answer_columns(work: Work, names: Sequence[str]) -> str:
@@ -116,7 +119,18 @@ def _answer_columns(work: Work, names: Sequence[str]) -> str:
     for period in range(len(work.periods)):
         for number, answer in enumerate(work.choice.answers):
             columns.append(f"{_number(answer, 'pq'[period])} AS a{period * count + number}")
-    return ", ".join(columns)
+    conditions = [
+        _is_estimate(answer, period) for answer in work.choice.answers for period in "pq"[: len(work.periods)]
+    ]
+    return ", ".join([*columns, f"ARRAY[{', '.join(conditions)}]::boolean[] AS estimates"])
+
+
+def _is_estimate(answer: Answered, period: str) -> str:
+    parts = [(answer.measure, answer.part), *([answer.over] if answer.over else [])]
+    conditions = [
+        _column(f"{period}{part}", measure, "estimated") for measure, part in parts if estimated(measure) is not None
+    ]
+    return " OR ".join(conditions) or "false"
 
 
 def _cast(work: Work, group: str) -> str:
@@ -149,7 +163,7 @@ def _filled(work: Work, parameters: dict[str, Any]) -> list[str]:
     kinds = f"SELECT DISTINCT key{''.join(f', {group}' for group in groups)} FROM answers"
     if not groups:
         kinds = "SELECT '[]'::jsonb AS key"
-    columns = ", ".join(["window_start", *(f"kinds.{group}" for group in groups), *numbers])
+    columns = ", ".join(["window_start", *(f"kinds.{group}" for group in groups), *numbers, "estimates"])
     return [
         f"windows AS ({windows_sql(work.periods[0], parameters)})",
         f"kinds AS ({kinds})",

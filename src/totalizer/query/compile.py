@@ -96,7 +96,7 @@ class PartCompiler:
         days = self._plan.pieces.days[source]
         key = f"r.{quoted(source.key)}"
         bounds = self._bounds(source, "date", [part.first for part in days], [part.end for part in days])
-        origin = f"FROM {bounds} JOIN {self._table(source)} r ON {key} >= piece.first AND {key} < piece.last"
+        origin = f"FROM {bounds} JOIN {self._table(source)} r ON {key} >= _first AND {key} < _last"
         return Rows(source, origin + self._where(), f"({key}::timestamp AT TIME ZONE %(zone)s)")
 
     def _by_moment(self, source: Source) -> Rows:
@@ -104,7 +104,7 @@ class PartCompiler:
         of_events = source is Source.EVENTS
         key = f"r.{quoted(self._part.event_type.time_field if of_events else source.key)}"
         bounds = self._bounds(source, "timestamptz", [part.start for part in spans], [part.end for part in spans])
-        origin = f"FROM {bounds} JOIN {self._table(source)} r ON {key} >= piece.first AND {key} < piece.last"
+        origin = f"FROM {bounds} JOIN {self._table(source)} r ON {key} >= _first AND {key} < _last"
         if of_events and spans:
             # Leaves the partitions outside the range out of the plan.
             name = f"{self._prefix}_events"
@@ -120,7 +120,7 @@ class PartCompiler:
     def _bounds(self, source: Source, kind: str, firsts: list[Any], lasts: list[Any]) -> str:
         name = f"{self._prefix}_{source.value}"
         self._parameters |= {f"{name}_firsts": firsts, f"{name}_lasts": lasts}
-        return f"unnest(%({name}_firsts)s::{kind}[], %({name}_lasts)s::{kind}[]) AS piece (first, last)"
+        return f"unnest(%({name}_firsts)s::{kind}[], %({name}_lasts)s::{kind}[]) AS piece (_first, _last)"
 
     def _where(self) -> str:
         return f" WHERE r.organization_id = %(organization)s::uuid{self._conditions}"

@@ -123,13 +123,13 @@ async def show(
     data = {}
     for name in board.event_types:
         data[name] = await _section(catalog, asker, catalog.event_types[name], board)
-    notes = [about(work, state.now) for work in asker.works]
+    notes = [about(work, rows, state.now) for work, rows in asker.asked]
     zone = ZoneInfo(board.zone)
     read = {source for note in notes for source in note["source"].split("+")}
     content: dict[str, Any] = {
         "data": data,
         "as_of": state.now.isoformat(),
-        "exact": all(map(is_exact, asker.works)),
+        "exact": all(is_exact(work) for work, _ in asker.asked),
         "source": "+".join(source.value for source in Source if source.value in read) or "none",
         "query": {
             "time_range": board.time_range,
@@ -148,13 +148,13 @@ class _Asker:
 
     def __init__(self, connection: AsyncConnection[Any], organization_id: str, planner: Planner) -> None:
         self._connection, self._organization_id, self._planner = connection, organization_id, planner
-        self.works: list[Work] = []
+        self.asked: list[tuple[Work, Sequence[Sequence[Any]]]] = []
 
     async def rows(self, query: Query) -> list[dict[str, Any]]:
         work = await self._planner.plan(query)
-        self.works.append(work)
         statement = compile_work(work, self._organization_id, Page())
         rows = await (await self._connection.execute(statement.sql.encode(), statement.parameters)).fetchall()
+        self.asked.append((work, rows[: query.limit]))
         return list(shape_rows(work, rows[: query.limit]))
 
 

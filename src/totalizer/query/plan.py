@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
@@ -102,6 +102,7 @@ def make_plan(
     marks: Marks,
     day_starts: Mapping[date, datetime],
     *,
+    kept: Container[Source] = tuple(Source),
     minutes_from: datetime | None = None,
     stale: bool = False,
 ) -> Plan:
@@ -111,19 +112,20 @@ def make_plan(
         period: the range.
         marks: what the rollup is behind in.
         day_starts: when each of `days_to_look_up` begins.
-        minutes_from: from when on the rollup's minutes are kept; None if it keeps none.
+        kept: the grains that the rollup keeps.
+        minutes_from: from when on it keeps minutes; None if it keeps none.
         stale: True to take the rollups for clean where they are behind.
     """
     dirty = _within(marks.spans(max(period.end, period.start)), period)
     clean = clean_spans(period, [] if stale else dirty)
-    days = _whole_days(period, clean, marks.days, day_starts)
+    days = _whole_days(period, clean, marks.days, day_starts) if Source.DAY in kept else []
     by_day = [Span(day_starts[first], day_starts[end]) for first, end in days]
-    spans = _fine(period, without(clean, by_day))
+    spans = _fine(period, without(clean, by_day), hourly=Source.HOUR in kept)
     minutes = _minutes(period, [] if stale else dirty, minutes_from, spans, by_day)
     held = merged([*by_day, *(span for parts in spans.values() for span in parts), *minutes])
     spans[Source.MINUTE] = minutes
     spans[Source.EVENTS] = without([Span(period.start, period.end)], held)
-    return Plan(Pieces(_coarse(period, days), spans), dirty, dirty if stale else [])
+    return Plan(Pieces(_coarse(period, days, kept), spans), dirty, dirty if stale else [])
 
 
 def _within(spans: Sequence[Span], period: Period) -> list[Span]:
@@ -161,7 +163,7 @@ def _leaving_out(days: Days, left_out: set[date]) -> list[Days]:
     return result
 
 
-def _coarse(period: Period, days: Sequence[Days]) -> dict[Source, list[Days]]:
+def _coarse(period: Period, days: Sequence[Days], kept: Container[Source]) -> dict[Source, list[Days]]:
     """Days as months, weeks and days, none reaching over the edge of a window."""
     if period.windows.grain is Grain.DAY:
         return {Source.DAY: joined(list(days))}
@@ -172,18 +174,18 @@ def _coarse(period: Period, days: Sequence[Days]) -> dict[Source, list[Days]]:
         cuts = [part.first, *inner, part.end]
         for first, end in pairwise(cuts):
             for source, parts in divided(Days(first, end)).items():
-                found[source] += parts
+                found[source if source in kept else Source.DAY] += parts
     return {source: joined(parts) for source, parts in found.items()}
 
 
-def _fine(period: Period, spans: Sequence[Span]) -> dict[Source, list[Span]]:
+def _fine(period: Period, spans: Sequence[Span], *, hourly: bool) -> dict[Source, list[Span]]:
     """Spans as hours and base buckets; those that neither fits are left out."""
     grain = period.windows.grain
     if grain in (Grain.MINUTE, Grain.FIVE):
         return {}
     parts = cut_at(spans, [] if period.edges is None else period.edges.moments)
     hours: list[Span] = []
-    if grain is not Grain.BASE and (grain is not Grain.HOUR or period.whole_hours):
+    if hourly and grain is not Grain.BASE and (grain is not Grain.HOUR or period.whole_hours):
         hours = merged(hour for part in parts if (hour := aligned(part, HOUR)))
     # A part that does not begin with a bucket, in a zone of long ago, leaves its edges to the events.
     base = without(merged(whole for part in parts if (whole := aligned(part, BASE))), hours)

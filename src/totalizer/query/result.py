@@ -19,8 +19,6 @@ from totalizer.window import BASE
 
 #: Digits after the point that an average is shown with.
 AVERAGE_DIGITS = 6
-#: Kinds of measure that are estimates, if the numbers are large.
-ESTIMATES = ("unique", "quantiles")
 #: Stale spans that an answer names; the rest are joined to the last.
 STALE_SPANS_MAX = 100
 #: More digits than a sum can have, so that nothing is rounded on the way; Python's own context keeps 28.
@@ -67,11 +65,12 @@ def _change(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     return change
 
 
-def about(work: Work, as_of: datetime) -> dict[str, Any]:
+def about(work: Work, rows: Sequence[Sequence[Any]], as_of: datetime) -> dict[str, Any]:
     """What stands beside the rows.
 
     Args:
         work: how they were found.
+        rows: as `combine.Statement` has them.
         as_of: when the snapshot was taken.
     """
     plans = [plan for plans in work.plans for plan in plans]
@@ -83,12 +82,19 @@ def about(work: Work, as_of: datetime) -> dict[str, Any]:
         "exact": not stale,
         "source": "+".join(source.value for source in Source if source in read) or "none",
         "dirty_buckets": sum(round(length_of(plan.dirty) / BASE) for plan in plans),
-        "estimates": [each.name for each in work.choice.answers if each.measure.kind in ESTIMATES],
+        "estimates": _estimates(work, rows),
         "query": repeated(work),
     }
     if stale:
         told["stale"] = [_range(span, work.periods[0]) for span in _few(stale)]
     return told
+
+
+def _estimates(work: Work, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The numbers of which some in these rows are estimates."""
+    place, periods = 1 + len(work.query.group_by) + len(work.choice.answers) * len(work.periods), len(work.periods)
+    found = {number // periods for row in rows for number, is_one in enumerate(row[place] or ()) if is_one}
+    return [work.choice.answers[number].name for number in sorted(found)]
 
 
 def repeated(work: Work) -> dict[str, Any]:

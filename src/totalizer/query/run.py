@@ -163,10 +163,11 @@ class QueryService:
         work = await self.planner(connection, organization_id, state).plan(query)
         statement = compile_work(work, organization_id, page)
         rows = await (await connection.execute(statement.sql.encode(), statement.parameters)).fetchall()
+        page_rows = rows[: query.limit]
         content: dict[str, Any] = {
-            "data": list(shape_rows(work, rows[: query.limit])),
+            "data": list(shape_rows(work, page_rows)),
             "next_cursor": self._next(work, organization_id, rows, page, version),
-            **about(work, state.now),
+            **about(work, page_rows, state.now),
         }
         if query.explain:
             content["explanation"] = await explained(connection, self.catalog, work, organization_id, statement)

@@ -18,7 +18,7 @@ from totalizer.query.question import Query
 from totalizer.query.sources import Source
 from totalizer.query.state import State
 from totalizer.query.windows import Edges, trimmed
-from totalizer.window import Grain, base_bucket
+from totalizer.window import Grain, base_bucket, ceil_base
 
 _DAY = timedelta(days=1)
 
@@ -103,8 +103,11 @@ class Planner:
         clean = clean_spans(period, [] if stale else marks.spans(period.end))
         days = days_to_look_up(period, clean, marks.days)
         starts = await self._day_starts(days, period.zone.key)
-        minutes_from = None
-        return make_plan(period, marks, starts, minutes_from=minutes_from, stale=stale)
+        kept = [source for source in Source if source is Source.EVENTS or source.value in part.rollup.levels]
+        minutes_s, minutes_from = part.rollup.minutes_s, None
+        if minutes_s is not None and Source.MINUTE in kept:
+            minutes_from = ceil_base(self._state.now - timedelta(seconds=minutes_s))
+        return make_plan(period, marks, starts, kept=kept, minutes_from=minutes_from, stale=stale)
 
     async def _marks(self, part: Part, period: Period) -> Marks:
         """The marks in the period, of this rollup or of all of its event type."""
