@@ -59,7 +59,7 @@ def read_filters(event_type: EventType, conditions: Mapping[str, Any]) -> tuple[
     """
     filters: list[Filter] = []
     for name, condition in conditions.items():
-        kind = dimension(event_type, name, _told(condition), name)
+        kind = dimension(event_type, name, told(condition), name)
         parts = condition if isinstance(condition, Mapping) else {"in": condition}
         if not parts:
             raise wrong(name, "{}", f"use some of {', '.join(_OPS)}")
@@ -98,7 +98,8 @@ def _text(name: str, kind: FieldType, value: Any, *, nullable: bool) -> Any:
     return text
 
 
-def _told(condition: Any) -> str:
+def told(condition: Any) -> str:
+    """A condition as a refusal repeats it."""
     return ",".join(map(str, condition)) if isinstance(condition, list) else str(condition)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from totalizer.catalog import Catalog, EventType
 from totalizer.errors import Refusal, Refused
-from totalizer.query.filters import dimension, groupable, read_filters, wrong
+from totalizer.query.filters import dimension, groupable, read_filters, told, wrong
 from totalizer.query.metrics import MetricBody, read_metrics
 from totalizer.query.moments import moment, previous, time_zone_of
 from totalizer.query.question import WINDOW, Fill, Filter, Metric, Order, Query
@@ -163,7 +163,7 @@ def _filters(catalog: Catalog, query: Query, conditions: Mapping[str, Any]) -> t
     for name, value in conditions.items():
         if unknown := [kind for kind in kinds if kind.field(name) is None]:
             known = ", ".join((*OWN, *groupable(unknown[0])))
-            raise wrong(name, value, f"unknown parameter for {unknown[0].name}; use some of {known}")
+            raise wrong(name, told(value), f"unknown parameter for {unknown[0].name}; use some of {known}")
     return next(read_filters(kind, conditions) for kind in kinds)
 
 
