@@ -13,6 +13,8 @@ from totalizer.window import day_start, zone
 #: Years a range may reach to; beyond them a moment may not exist in every time zone.
 YEAR_MIN, YEAR_MAX = 1900, 9900
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+#: The shortest time there is.
+MOMENT = timedelta(microseconds=1)
 #: Months of the longest range that is compared by months.
 _MONTHS_MAX = 1200
 
@@ -70,7 +72,17 @@ def previous(start: datetime, end: datetime, windows: Windows, here: ZoneInfo) -
 
     A range of whole months, and one that is divided by months, is compared with as many months; any other with as many
     hours and days by the zone's clocks, so that a day with a clock change is compared with a whole day.
+
+    Raises:
+        Refused: it begins too long ago.
     """
+    begins = _before(start, end, windows, here)
+    if begins.year < YEAR_MIN:
+        raise wrong("compare", "previous", f"the period before begins before {YEAR_MIN}")
+    return begins
+
+
+def _before(start: datetime, end: datetime, windows: Windows, here: ZoneInfo) -> datetime:
     first, last = (each.astimezone(here).replace(tzinfo=None) for each in (start, end))
     by_months = windows.grain is not None and windows.grain.months > 0
     months = (last.year - first.year) * 12 + last.month - first.month
@@ -82,10 +94,8 @@ def previous(start: datetime, end: datetime, windows: Windows, here: ZoneInfo) -
         before = first - (last - first)
     else:
         return start - (end - start)
-    moved = before.replace(tzinfo=here).astimezone(UTC)
-    if moved.year < YEAR_MIN:
-        raise wrong("compare", "previous", f"the period before begins before {YEAR_MIN}")
-    return moved if moved < start else start - (end - start)
+    # An hour that the clock skips may put it behind the start.
+    return min(before.replace(tzinfo=here).astimezone(UTC), start - MOMENT)
 
 
 def _moved(local: datetime, months: int) -> datetime:

@@ -42,7 +42,7 @@ class Asker:
     def __call__(self, organization: str, **parameters: Any) -> dict[str, Any]:
         """The answer to request parameters."""
         many = {name: value if isinstance(value, list) else [str(value)] for name, value in parameters.items()}
-        return self.body_of(self.together([(organization, many, None)])[0])
+        return self.body_of(self.together([(organization, many, None)], by_parameters=True)[0])
 
     def post(self, organization: str, etag: str | None = None, **content: Any) -> dict[str, Any]:
         """The answer to a body."""
@@ -52,9 +52,11 @@ class Asker:
         """The whole answer to a body."""
         return self.together([(organization, dict(content), etags)])[0]
 
-    def together(self, questions: list[tuple[str, dict[str, Any], str | None]]) -> list[Reply]:
+    def together(
+        self, questions: list[tuple[str, dict[str, Any], str | None]], *, by_parameters: bool = False
+    ) -> list[Reply]:
         """The answers to bodies or parameters that are asked at once."""
-        return asyncio.run(self._together(questions))
+        return asyncio.run(self._together(questions, by_parameters))
 
     @staticmethod
     def body_of(reply: Reply) -> dict[str, Any]:
@@ -62,7 +64,9 @@ class Asker:
         assert reply.body is not None
         return dict(json.loads(reply.body))
 
-    async def _together(self, questions: list[tuple[str, dict[str, Any], str | None]]) -> list[Reply]:
+    async def _together(
+        self, questions: list[tuple[str, dict[str, Any], str | None]], by_parameters: bool
+    ) -> list[Reply]:
         async with AsyncConnectionPool(
             self._database.dsn(Role.APP), min_size=1, max_size=len(questions), configure=configure_reader, open=False,
             kwargs={"options": "-c timezone=UTC"},
@@ -70,8 +74,7 @@ class Asker:
             service = QueryService(pool, self._catalog, LocalJournals(self._feed.spool), self.limits, self.cache)
 
             async def one(organization: str, content: dict[str, Any], etags: str | None) -> Reply:
-                lists = content and all(isinstance(value, list) for value in content.values())
-                parse = service.by_parameters(content) if lists else service.by_body(content)
+                parse = service.by_parameters(content) if by_parameters else service.by_body(content)
                 return await service.reply(organization, parse, etags)
 
             return await asyncio.gather(*(one(*question) for question in questions))
