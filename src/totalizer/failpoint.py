@@ -61,6 +61,11 @@ class Failpoint(Enum):
     PIECE_COMMITTED = "load.piece.committed"
     BEFORE_DISCARD = "load.piece.before_discard"
     PIECE_DISCARDED = "load.piece.discarded"
+    SHARD_LOCKED = "rollup.shard.locked"
+    MARKS_TAKEN = "rollup.marks.taken"
+    LEVEL_DELETED = "rollup.level.deleted"
+    LEVEL_INSERTED = "rollup.level.inserted"
+    SHARD_COMMITTED = "rollup.shard.committed"
 
 
 class Action(Enum):

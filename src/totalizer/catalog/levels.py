@@ -20,6 +20,11 @@ class Level(NamedTuple):
     key_type: str
     source: str | None
 
+    @property
+    def local(self) -> bool:
+        """True if its spans are those of the organisation's time zone."""
+        return self.key_type == "date"
+
 
 MINUTE = Level("1m", "bucket", "timestamptz", None)
 BASE = Level("15m", "bucket", "timestamptz", None)

@@ -23,6 +23,7 @@ COMMANDS = {
     "catalog": ("catalog", "app"),
     "keys": ("keys", "app"),
     "limits": ("limits", "app"),
+    "organizations": ("organizations", "app"),
     "verify": ("verify", "verify"),
     "ledger": ("ledger", "ledger"),
     "dead-letters": ("dead_letters", "app"),

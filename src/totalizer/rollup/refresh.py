@@ -1,22 +1,46 @@
 """Bringing rollups up to their events: take marks, recompute what they name, all in one transaction.
 
 The order is what makes it exact. The shard's lock comes before any snapshot, so an older recompute cannot overwrite a
-newer one. Marks are taken by one statement and events read by a later one: whatever is committed in between is read
+newer one. Marks are deleted by one statement and events read by a later one: whatever is committed in between is read
 now, and its own mark, not yet taken, only has it read once more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 
-from totalizer.rollup.marks import WORK_TABLES, take_marks
-from totalizer.rollup.statements import recompute
+from totalizer import failpoint
+from totalizer.catalog import EventType, Rollup
+from totalizer.catalog.quoting import quoted
+from totalizer.failpoint import Failpoint
+from totalizer.rollup.marks import BACKFILL, LIVE, WORK_TABLES, Work, keep_within, look, newest, settle, turns
+from totalizer.rollup.statements import Form, recompute
 from totalizer.store.plan import read_rollups
+from totalizer.window import BASE
 
-#: Marks taken in one transaction: bounds its length and its locks.
+#: Marks and events of one transaction: they bound its length and how long its shard is locked, to about a second.
 MARKS_MAX = 20_000
+EVENTS_MAX = 500_000
+#: The same for a transaction of a backfill, which reads events in bulk and has all shards.
+BACKFILL_MARKS_MAX = 200_000
+BACKFILL_EVENTS_MAX = 500_000
+#: Spans of time that a transaction of a backfill may have, the longest that holds few enough events first. Whole days,
+#: weeks and months are computed once instead of once for each piece.
+BACKFILL_SPANS = tuple(timedelta(minutes=minutes) for minutes in (44640, 10080, 1440, 360, 60, 15))
+#: Reading one event of a span costs as much as one of so many parts of finding a bucket's events by the index.
+EVENTS_PER_PROBE = 25
+#: Below so many buckets the index is always asked: choosing would cost more than it gains.
+DENSE_BUCKETS_MIN = 200
+#: The share of an organisation's buckets that must be marked for its events to be read all at once.
+DENSE_SHARE = 0.5
+#: Above so many organisations all events of a span are read, instead of those organisations' by the index.
+DENSE_ORGANIZATIONS_MAX = 50
+#: Weeks begin there, and so do the spans of a backfill.
+_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 
 
 class Refreshed(NamedTuple):
@@ -31,8 +55,20 @@ class Refreshed(NamedTuple):
     skipped: int = 0
 
 
+class Piece(NamedTuple):
+    """What one transaction did.
+
+    Attributes:
+        buckets: base buckets recomputed.
+        more: True if its bounds, and not the end of the marks, ended it.
+    """
+
+    buckets: int
+    more: bool
+
+
 def refresh(connection: Connection[Any]) -> Refreshed:
-    """Recompute every bucket that is marked now.
+    """Recompute every bucket that is marked now: live ones first, then backfills until a live one waits.
 
     Args:
         connection: autocommit, as the refresher role.
@@ -40,35 +76,147 @@ def refresh(connection: Connection[Any]) -> Refreshed:
     Raises:
         psycopg.Error: the database is away; marks of unfinished work are kept.
     """
-    shards = connection.execute("SELECT DISTINCT event_type, shard FROM totalizer.dirty_marks ORDER BY 1, 2").fetchall()
-    if not shards:
+    waiting = turns(connection)
+    if not waiting:
         return Refreshed()
     connection.execute(WORK_TABLES)
     buckets = skipped = 0
-    for event_type, shard in shards:
-        done = refresh_shard(connection, event_type, shard)
-        buckets += done or 0
-        skipped += done is None
-    return Refreshed(buckets, skipped)
+    for event_type, shard, priority in waiting:
+        while priority == LIVE:
+            done = refresh_shard(connection, event_type, shard)
+            if done is None:
+                skipped += 1
+                break
+            buckets += done.buckets
+            if not done.more:
+                break
+    return Refreshed(buckets + _backfill_all(connection), skipped)
 
 
-def refresh_shard(connection: Connection[Any], event_type: str, shard: int) -> int | None:
-    """Recompute the marked buckets of one event type and shard of organisations, at most MARKS_MAX marks.
+def _backfill_all(connection: Connection[Any]) -> int:
+    """Work off backfills until none is left that nobody else is at, or live marks wait."""
+    buckets = 0
+    while True:
+        waiting = turns(connection)
+        shards: dict[str, list[int]] = {}
+        for event_type, shard, priority in waiting:
+            if priority == BACKFILL:
+                shards.setdefault(event_type, []).append(shard)
+        if not shards or (buckets and waiting[0].priority == LIVE):
+            return buckets
+        done = next((done for name, each in shards.items() if (done := backfill(connection, name, each))), 0)
+        if not done:
+            return buckets
+        buckets += done
+
+
+def refresh_shard(connection: Connection[Any], event_type: str, shard: int) -> Piece | None:
+    """Recompute the newest live marked buckets of one event type and shard of organisations, within bounds.
 
     Returns:
-        How many buckets; None if another worker is at it.
+        What was done; None if another worker is at it.
     """
     with connection.transaction():
-        locked = connection.execute(
-            "SELECT pg_try_advisory_xact_lock(hashtext('rollup ' || %s), %s)", [event_type, shard]
-        ).fetchone()
-        if locked != (True,):
+        if not _lock(connection, event_type, [shard]):
             return None
-        buckets = take_marks(connection, event_type, shard, MARKS_MAX)
-        if buckets:
-            # Read under the lock: who adds a rollup waits for it, so none is forgotten here.
-            declared, rollups = read_rollups(connection, event_type)
-            for rollup in rollups:
-                for statement in recompute(rollup, declared):
-                    connection.execute(statement)
-        return buckets
+        _passed(Failpoint.SHARD_LOCKED)
+        if not look(connection, event_type, [shard], LIVE, MARKS_MAX):
+            return Piece(0, more=False)
+        declared = read_rollups(connection, event_type)
+        cut = keep_within(connection, declared[0], EVENTS_MAX)
+        buckets = _recompute(connection, *declared)
+    _passed(Failpoint.SHARD_COMMITTED)
+    return Piece(buckets, more=cut or buckets > MARKS_MAX // 2)
+
+
+def backfill(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> int:
+    """Recompute the newest buckets that are marked for a backfill, of those shards that nobody else is at.
+
+    All of a span of time is done at once, so that its events are read once and not once for each shard.
+
+    Returns:
+        How many buckets; 0 if others are at all of them.
+    """
+    with connection.transaction():
+        mine = _lock(connection, event_type, shards)
+        last = newest(connection, event_type, mine, BACKFILL) if mine else None
+        if last is None:
+            return 0
+        _passed(Failpoint.SHARD_LOCKED)
+        declared = read_rollups(connection, event_type)
+        since = _piece(connection, declared[0], last)
+        look(connection, event_type, mine, BACKFILL, BACKFILL_MARKS_MAX, since)
+        buckets = _recompute(connection, *declared)
+    _passed(Failpoint.SHARD_COMMITTED)
+    return buckets
+
+
+def _lock(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> list[int]:
+    """Those of the shards whose locks nobody had; they are this transaction's now."""
+    rows = connection.execute(
+        "SELECT shard FROM unnest(%s::integer[]) AS shard "
+        "WHERE pg_try_advisory_xact_lock(hashtext('rollup ' || %s), shard)",
+        [list(shards), event_type],
+    )
+    return [row[0] for row in rows]
+
+
+def _piece(connection: Connection[Any], event_type: EventType, last: datetime) -> datetime:
+    """Where the piece of a backfill begins that ends with the bucket `last`."""
+    for span in BACKFILL_SPANS:
+        starts = last - (last - _MONDAY) % span
+        if _estimate(connection, event_type, starts, last + BASE) <= BACKFILL_EVENTS_MAX:
+            break
+    return starts
+
+
+def _estimate(connection: Connection[Any], event_type: EventType, starts: datetime, ends: datetime) -> int:
+    """How many events a span holds, as the planner's statistics have it."""
+    time = quoted(event_type.time_field)
+    row = connection.execute(
+        f"EXPLAIN (FORMAT JSON) SELECT FROM events.{quoted(event_type.name)} "
+        f"WHERE {time} >= %s AND {time} < %s".encode(),
+        [starts, ends],
+    ).fetchone()
+    assert row is not None
+    return int(row[0][0]["Plan"]["Plan Rows"])
+
+
+def _recompute(connection: Connection[Any], event_type: EventType, rollups: Sequence[Rollup]) -> int:
+    """Settle the marks in `work` and compute what they stand for; returns how many buckets.
+
+    Args:
+        connection: in a transaction that has the shards' locks.
+        event_type, rollups: as read under the lock: who adds a rollup waits for it, so none is forgotten here.
+    """
+    work = settle(connection, event_type.name)
+    _passed(Failpoint.MARKS_TAKEN)
+    form = _form(connection, event_type, work)
+    span = {"starts": work.starts, "ends": work.ends}
+    for rollup in rollups:
+        if None not in work.rollups and rollup.name not in work.rollups:
+            continue
+        for level, delete, insert in recompute(rollup, event_type, form):
+            if level.local or work.of_events:
+                connection.execute(delete.encode(), prepare=False)
+                _passed(Failpoint.LEVEL_DELETED)
+                connection.execute(insert.encode(), span if level.source is None else None, prepare=False)
+                _passed(Failpoint.LEVEL_INSERTED)
+    return work.rows
+
+
+def _form(connection: Connection[Any], event_type: EventType, work: Work) -> Form:
+    """The form that costs less, by what was measured: script/bench rollup."""
+    if work.of_events < DENSE_BUCKETS_MIN or work.starts is None or work.ends is None:
+        return Form.SPARSE
+    if work.organizations > DENSE_ORGANIZATIONS_MAX:
+        events = _estimate(connection, event_type, work.starts, work.ends)
+        return Form.DENSEST if events < work.of_events * EVENTS_PER_PROBE else Form.SPARSE
+    # Of few organisations the index gives their own events only: how full of marks their span is decides.
+    buckets = work.organizations * ((work.ends - work.starts) // BASE)
+    return Form.DENSE if work.of_events >= DENSE_SHARE * buckets else Form.SPARSE
+
+
+def _passed(point: Failpoint) -> None:
+    if failpoint.ARMED:
+        failpoint.hit(point)

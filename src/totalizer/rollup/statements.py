@@ -8,6 +8,8 @@ underscore so that no field of an event can have their names.
 
 from __future__ import annotations
 
+from enum import Enum
+
 from totalizer.catalog import EventType, Rollup
 from totalizer.catalog.levels import BASE, DAY, HOUR, MINUTE, MONTH, WEEK, Level
 from totalizer.catalog.quoting import quoted, quoted_list
@@ -24,12 +26,25 @@ def base_of(time: str) -> str:
     return f"date_bin({BASE_INTERVAL}, {time}, 'epoch'::timestamptz)"
 
 
-def recompute(rollup: Rollup, event_type: EventType) -> list[str]:
-    """The statements that bring every grain of a rollup up for what is in `work`, in order."""
+class Form(Enum):
+    """How events find their buckets. Which is faster depends on how much of the span is marked."""
+
+    #: Each bucket of `work` probes the index of the events.
+    SPARSE = "sparse"
+    #: The organisations' events of the whole span are read once and matched with `work`.
+    DENSE = "dense"
+    #: So are the events of all organisations.
+    DENSEST = "densest"
+
+
+def recompute(rollup: Rollup, event_type: EventType, form: Form = Form.SPARSE) -> list[tuple[Level, str, str]]:
+    """Each grain of a rollup, in order, with the statements that delete and compute what is in `work`.
+
+    Those over events take the parameters `starts` and `ends`, the span of `work`: known when a statement is planned,
+    they leave out all other partitions.
+    """
     return [
-        statement
-        for level in rollup.kept
-        for statement in (delete_level(rollup, level), insert_level(rollup, level, event_type))
+        (level, delete_level(rollup, level), insert_level(rollup, level, event_type, form)) for level in rollup.kept
     ]
 
 
@@ -41,22 +56,30 @@ def delete_level(rollup: Rollup, level: Level) -> str:
     )
 
 
-def insert_level(rollup: Rollup, level: Level, event_type: EventType) -> str:
+def insert_level(rollup: Rollup, level: Level, event_type: EventType, form: Form = Form.SPARSE) -> str:
     """Compute one grain, from the events or from the grain it is made from."""
-    return _from_events(rollup, level, event_type) if level.source is None else _from_states(rollup, level, event_type)
+    if level.source is None:
+        return _from_events(rollup, level, event_type, form)
+    return _from_states(rollup, level, event_type)
 
 
-def _from_events(rollup: Rollup, level: Level, event_type: EventType) -> str:
+def _from_events(rollup: Rollup, level: Level, event_type: EventType, form: Form) -> str:
     time = f"e.{quoted(event_type.time_field)}"
     when, kept = "w._bucket", ""
     if level is MINUTE:
         when = f"date_trunc('minute', {time}, 'UTC')"
-        kept = f" WHERE w._bucket >= now() - interval '{rollup.minutes_s} seconds' - {MINUTES_GRACE}"
+        kept = f" AND w._bucket >= now() - interval '{rollup.minutes_s} seconds' - {MINUTES_GRACE}"
+    work = _work(rollup, level)
+    tables = f"{work} w JOIN events.{quoted(event_type.name)} e ON e.organization_id = w.organization_id AND "
+    if form is Form.SPARSE:
+        tables += f"{time} >= w._bucket AND {time} < w._bucket + {BASE_INTERVAL}"
+    else:
+        tables += f"w._bucket = {base_of(time)}"
+    if form is Form.DENSE:
+        tables += f" JOIN (SELECT DISTINCT organization_id FROM {work} w) o ON o.organization_id = e.organization_id"
     return _insert(
         rollup, level, event_type, when, "e", [state.from_events for state in rollup_states(rollup, event_type)],
-        f"{_work(rollup, level)} w JOIN events.{quoted(event_type.name)} e "
-        f"ON e.organization_id = w.organization_id AND {time} >= w._bucket "
-        f"AND {time} < w._bucket + {BASE_INTERVAL}{kept}",
+        f"{tables}\nWHERE {time} >= %(starts)s AND {time} < %(ends)s{kept}",
     )  # fmt: skip
 
 

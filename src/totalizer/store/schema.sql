@@ -543,6 +543,15 @@ CREATE TABLE totalizer.schema_version (
     version_num character varying(32) NOT NULL
 );
 
+CREATE TABLE totalizer.zone_fingerprints (
+    time_zone text NOT NULL,
+    month date NOT NULL,
+    fingerprint text NOT NULL,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.zone_fingerprints IS 'When the days of each month began in each zone in use, as PostgreSQL last saw it';
+
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash);
 
@@ -584,6 +593,9 @@ ALTER TABLE ONLY totalizer.rollups
 
 ALTER TABLE ONLY totalizer.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY totalizer.zone_fingerprints
+    ADD CONSTRAINT zone_fingerprints_pkey PRIMARY KEY (time_zone, month);
 
 CREATE INDEX api_keys_by_organization ON totalizer.api_keys USING btree (organization_id, created_at);
 
@@ -800,3 +812,5 @@ GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.zone_fingerprints TO totalizer_refresher;

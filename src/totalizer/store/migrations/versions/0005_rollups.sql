@@ -96,6 +96,16 @@ BEGIN
 END
 $$;
 
+CREATE TABLE totalizer.zone_fingerprints (
+    time_zone text NOT NULL,
+    month date NOT NULL,
+    fingerprint text NOT NULL,
+    noted_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (time_zone, month)
+);
+COMMENT ON TABLE totalizer.zone_fingerprints IS 'When the days of each month began in each zone in use, as PostgreSQL last saw it';
+GRANT SELECT, INSERT, UPDATE ON totalizer.zone_fingerprints TO totalizer_refresher;
+
 -- States of sketches. They are text in one canonical form, so that equal sets of values give equal states, whatever the
 -- order and the steps of merging; string_agg(state, ' ') puts states together, merge_… makes them one.
 

@@ -43,6 +43,7 @@ END
 $$;
 DROP FUNCTION totalizer.watch_corrections;
 DROP FUNCTION totalizer.mark_corrected;
+DROP TABLE totalizer.zone_fingerprints;
 DROP FUNCTION totalizer.unique_count;
 DROP FUNCTION totalizer.unique_is_estimate;
 DROP FUNCTION totalizer.merge_unique;
