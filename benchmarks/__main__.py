@@ -20,6 +20,7 @@ from totalizer.ops.console import OUT, exit_code_of
 BENCHMARKS = {
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
     "ingest": "batches and single events until they are stored; idle memory; second start",
+    "query": "answers from rollups and from marked buckets beside events; every route found anew and kept",
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
 }
 
