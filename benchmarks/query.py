@@ -49,11 +49,15 @@ class Size(NamedTuple):
 FULL = Size(events=10_000_000, organizations=1000, requests=300)
 QUICK = Size(events=200_000, organizations=100, requests=60)
 
-#: Case → path, parameters, body. `DAYS` stands for the range.
+_SUMS = "executions,execution_time_ms_sum,execution_time_ms_min,execution_time_ms_max,execution_time_ms_avg"
+#: Case → path, parameters, body.
 ROUTES: dict[str, tuple[str, dict[str, str], dict[str, Any] | None]] = {
-    "aggregated by day": ("/api/metrics/aggregated", {"aggregation_window": "1d"}, None),
+    "aggregated by day": ("/api/metrics/aggregated", {"aggregation_window": "1d", "measures": _SUMS}, None),
+    "aggregated by day, unique and quantiles": (
+        "/api/metrics/aggregated", {"aggregation_window": "1d", "measures": "users,execution_time_ms_quantiles"}, None,
+    ),
     "aggregated by hour and command": (
-        "/api/metrics/aggregated", {"aggregation_window": "1h", "group_by": "command_name"}, None,
+        "/api/metrics/aggregated", {"aggregation_window": "1h", "group_by": "command_name", "measures": _SUMS}, None,
     ),
     "commands": ("/api/metrics/commands", {"status": "success"}, None),
     "agents": ("/api/metrics/agents", {}, None),
@@ -77,6 +81,7 @@ class Client:
 
     def __init__(self, stack: Stack, keys: list[str]) -> None:
         self._connection, self._keys = HTTPConnection("127.0.0.1", stack.port, timeout=120), keys
+        self._asked = 0
         now = utc_datetime(SYSTEM_CLOCK.now_ns()).astimezone(UTC).date()
         self._range = {
             "start_date": (now - timedelta(days=FIRST_DAYS_AGO)).isoformat(),
@@ -93,7 +98,8 @@ class Client:
         """
         times, answer = [], {}
         for number in range(-ASKING if kept else 0, count):
-            limit = 900 if kept else 1000 + number
+            self._asked += 1
+            limit = 900 if kept else 1000 + self._asked % 9000
             started = SYSTEM_CLOCK.monotonic()
             answer = self._ask(case, self._keys[number % len(self._keys)], limit)
             if number >= 0:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from totalizer.query.sources import Days, Pieces, Source, divided, joined
-from totalizer.query.spans import Span, aligned, coarsened, cut_at, merged, of_buckets, without
+from totalizer.query.spans import Span, aligned, coarsened, cut_at, merged, of_buckets, within, without
 from totalizer.query.windows import Edges, Windows
 from totalizer.window import BASE, Grain
 
@@ -59,6 +59,20 @@ class Marks(NamedTuple):
         return merged([*of_buckets(self.events), *rest])
 
 
+class Floors(NamedTuple):
+    """What is removed: rows of each grain from before a moment; None for nothing.
+
+    Attributes:
+        events, base, hours: before these moments.
+        days: before that local day. Weeks and months are kept for ever.
+    """
+
+    events: datetime | None = None
+    base: datetime | None = None
+    hours: datetime | None = None
+    days: date | None = None
+
+
 class Plan(NamedTuple):
     """Where the numbers of one part come from.
 
@@ -66,11 +80,13 @@ class Plan(NamedTuple):
         pieces: what is read.
         dirty: spans that the rollups are behind in.
         stale: those of them that are told from the rollups all the same; the answer is not exact then.
+        missing: what would have to be read and is removed; the answer lacks it.
     """
 
     pieces: Pieces
     dirty: list[Span]
     stale: list[Span]
+    missing: list[Span]
 
 
 def clean_spans(period: Period, dirty: Sequence[Span]) -> list[Span]:
@@ -105,6 +121,7 @@ def make_plan(
     kept: Container[Source] = tuple(Source),
     minutes_from: datetime | None = None,
     stale: bool = False,
+    floors: Floors = Floors(),  # noqa: B008 - it never changes
 ) -> Plan:
     """Where the numbers of a range come from.
 
@@ -115,6 +132,7 @@ def make_plan(
         kept: the grains that the rollup keeps.
         minutes_from: from when on it keeps minutes; None if it keeps none.
         stale: True to take the rollups for clean where they are behind.
+        floors: what is removed.
     """
     dirty = _within(marks.spans(max(period.end, period.start)), period)
     clean = clean_spans(period, [] if stale else dirty)
@@ -125,7 +143,35 @@ def make_plan(
     held = merged([*by_day, *(span for parts in spans.values() for span in parts), *minutes])
     spans[Source.MINUTE] = minutes
     spans[Source.EVENTS] = without([Span(period.start, period.end)], held)
-    return Plan(Pieces(_coarse(period, days, kept), spans), dirty, dirty if stale else [])
+    pieces, missing = _above(Pieces(_coarse(period, days, kept), spans), floors, day_starts)
+    return Plan(pieces, dirty, dirty if stale else [], missing)
+
+
+def _above(pieces: Pieces, floors: Floors, day_starts: Mapping[date, datetime]) -> tuple[Pieces, list[Span]]:
+    """The pieces that are still there, and the spans of the others."""
+    missing: list[Span] = []
+    spans = dict(pieces.spans)
+    limits = {
+        Source.EVENTS: floors.events,
+        Source.MINUTE: floors.base,
+        Source.BASE: floors.base,
+        Source.HOUR: floors.hours,
+    }
+    for source, floor in limits.items():
+        if floor is not None and spans.get(source):
+            missing += within(spans[source], Span(spans[source][0].start, floor))
+            spans[source] = within(spans[source], Span(floor, spans[source][-1].end))
+    days = dict(pieces.days)
+    if floors.days is not None and days.get(Source.DAY):
+        gone = [Days(first, min(end, floors.days)) for first, end in days[Source.DAY] if first < floors.days]
+        missing += [Span(_starts(first, day_starts), _starts(end, day_starts)) for first, end in gone]
+        days[Source.DAY] = [Days(max(first, floors.days), end) for first, end in days[Source.DAY] if end > floors.days]
+    return Pieces(days, spans), merged(missing)
+
+
+def _starts(day: date, day_starts: Mapping[date, datetime]) -> datetime:
+    """When a day begins; the day itself in UTC where nobody looked that up: what is missing is told, not counted."""
+    return day_starts.get(day, datetime(day.year, day.month, day.day, tzinfo=UTC))
 
 
 def _within(spans: Sequence[Span], period: Period) -> list[Span]:

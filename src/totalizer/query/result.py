@@ -76,17 +76,19 @@ def about(work: Work, rows: Sequence[Sequence[Any]], as_of: datetime) -> dict[st
     plans = [plan for plans in work.plans for plan in plans]
     read = {source for plan in plans for source in plan.pieces.sources}
     stale = sorted({span for plan in plans for span in plan.stale})
+    missing = sorted({span for plan in plans for span in plan.missing})
     told = {
         "as_of": as_of.isoformat(),
         # Buckets that are behind were read from their events, so the answer is exact whatever the rollups' lag.
-        "exact": not stale,
+        "exact": not stale and not missing,
         "source": "+".join(source.value for source in Source if source in read) or "none",
         "dirty_buckets": sum(round(length_of(plan.dirty) / BASE) for plan in plans),
         "estimates": _estimates(work, rows),
         "query": repeated(work),
     }
-    if stale:
-        told["stale"] = [_range(span, work.periods[0]) for span in _few(stale)]
+    for name, spans in (("stale", stale), ("missing", missing)):
+        if spans:
+            told[name] = [_range(span, work.periods[0]) for span in _few(spans)]
     return told
 
 
@@ -161,8 +163,8 @@ def _few(spans: list[Span]) -> list[Span]:
 
 
 def is_exact(work: Work) -> bool:
-    """True if nothing in it is told from a rollup that is behind."""
-    return not any(plan.stale for plans in work.plans for plan in plans)
+    """True if nothing in it is told from a rollup that is behind, and nothing is missing."""
+    return not any(plan.stale or plan.missing for plans in work.plans for plan in plans)
 
 
 def plain(value: Any, digits: int | None = None) -> Any:

@@ -21,12 +21,14 @@ class State(NamedTuple):
         own_zone: the zone in which the organisation's days are kept.
         stamps: event type → what changes with every change of its events.
         loaded: how far each journal is loaded.
+        has_floors: True if what is old is removed in this database; one that was not migrated yet has no such thing.
     """
 
     now: datetime
     own_zone: str
     stamps: dict[str, tuple[str, ...]]
     loaded: dict[str, Position]
+    has_floors: bool = False
 
     def version(self, event_types: Iterable[str]) -> str:
         """The version of these events: two snapshots of one version hold the same events of these types."""
@@ -43,16 +45,17 @@ async def read_state(connection: AsyncConnection[Any], organization_id: str) -> 
     cursor = await connection.execute(
         "SELECT now(), time_zone, ARRAY(SELECT ARRAY[event_type, stamp::text] FROM totalizer.data_versions "
         "WHERE organization_id = %(organization)s ORDER BY event_type, slot), "
-        "ARRAY(SELECT ARRAY[journal_id::text, segment::text, position::text] FROM totalizer.journal_offsets) "
+        "ARRAY(SELECT ARRAY[journal_id::text, segment::text, position::text] FROM totalizer.journal_offsets), "
+        "to_regprocedure('totalizer.floors_of(text,uuid)') IS NOT NULL "
         "FROM totalizer.organizations WHERE id = %(organization)s",
         {"organization": organization_id},
     )
     row = await cursor.fetchone()
     if row is None:
         raise Refused(Refusal.FORBIDDEN, "this organisation does not exist any more")
-    now, own_zone, stamps, offsets = row
+    now, own_zone, stamps, offsets, has_floors = row
     by_type: dict[str, tuple[str, ...]] = {}
     for event_type, stamp in stamps:
         by_type[event_type] = (*by_type.get(event_type, ()), stamp)
     loaded = {journal: Position(int(segment), int(position)) for journal, segment, position in offsets}
-    return State(now, own_zone, by_type, loaded)
+    return State(now, own_zone, by_type, loaded, has_floors)

@@ -13,7 +13,8 @@ from totalizer.catalog import Catalog
 from totalizer.query.choose import Part, choose
 from totalizer.query.combine import Work
 from totalizer.query.cost import QueryLimits, estimated_events
-from totalizer.query.plan import Marks, Period, Plan, clean_spans, days_to_look_up, make_plan
+from totalizer.query.filters import wrong
+from totalizer.query.plan import Floors, Marks, Period, Plan, clean_spans, days_to_look_up, make_plan
 from totalizer.query.question import Query
 from totalizer.query.sources import Source
 from totalizer.query.state import State
@@ -88,18 +89,22 @@ class Planner:
         return Edges(edges.days[span], edges.moments[span]) if query.windows.rolling_days else shown
 
     async def _plan(self, query: Query, part: Part, period: Period, read: list[int]) -> Plan:
-        marks = await self._marks(part, period)
-        plan = await self._planned(part, period, marks, stale=False)
+        floors = await self._floors(part)
+        marks = await self._marks(part, period, floors)
+        plan = await self._planned(part, period, marks, floors, stale=False)
         if plan.dirty:
             dirty = await estimated_events(self._connection, part.event_type, self._organization_id, plan.dirty)
             if dirty > self._limits.dirty_events and not query.exact:
-                plan = await self._planned(part, period, marks, stale=True)
+                plan = await self._planned(part, period, marks, floors, stale=True)
         events = plan.pieces.spans.get(Source.EVENTS, [])
         read[0] += await estimated_events(self._connection, part.event_type, self._organization_id, events)
         self._limits.check_events(read[0])
+        if plan.missing and query.exact:
+            gone = plan.missing[-1].end.astimezone(period.zone).isoformat()
+            raise wrong("exact", "true", f"what this needs from before {gone} is removed; ask for longer windows")
         return plan
 
-    async def _planned(self, part: Part, period: Period, marks: Marks, *, stale: bool) -> Plan:
+    async def _planned(self, part: Part, period: Period, marks: Marks, floors: Floors, *, stale: bool) -> Plan:
         clean = clean_spans(period, [] if stale else marks.spans(period.end))
         days = days_to_look_up(period, clean, marks.days)
         starts = await self._day_starts(days, period.zone.key)
@@ -107,19 +112,37 @@ class Planner:
         minutes_s, minutes_from = part.rollup.minutes_s, None
         if minutes_s is not None and Source.MINUTE in kept:
             minutes_from = ceil_base(self._state.now - timedelta(seconds=minutes_s))
-        return make_plan(period, marks, starts, kept=kept, minutes_from=minutes_from, stale=stale)
+        return make_plan(period, marks, starts, kept=kept, minutes_from=minutes_from, stale=stale, floors=floors)
 
-    async def _marks(self, part: Part, period: Period) -> Marks:
-        """The marks in the period, of this rollup or of all of its event type."""
+    async def _floors(self, part: Part) -> Floors:
+        """What is removed of the part's event type."""
+        if not self._state.has_floors:
+            return Floors()
+        cursor = await self._connection.execute(
+            "SELECT nullif(raw_floor, '-infinity'), nullif(base_floor, '-infinity'), nullif(hour_floor, '-infinity'), "
+            "nullif(day_floor, '-infinity') FROM totalizer.floors_of(%s, %s::uuid)",
+            [part.event_type.name, self._organization_id],
+        )
+        row = await cursor.fetchone()
+        return Floors(*row) if row is not None else Floors()
+
+    async def _marks(self, part: Part, period: Period, floors: Floors) -> Marks:
+        """The marks in the period, of this rollup or of all of its event type.
+
+        A bucket whose events are removed is not computed from them any more, nor must it be read from them.
+        """
         found: dict[str, list[datetime]] = {"events": [], "days": []}
         behind = None
         for scope, buckets in found.items():
+            first = base_bucket(period.start)
+            if scope == "events" and floors.events is not None:
+                first = max(first, floors.events)
             cursor = await self._connection.execute(
                 "SELECT DISTINCT bucket FROM totalizer.dirty_marks WHERE organization_id = %s AND event_type = %s "
                 "AND bucket >= %s AND bucket < %s AND scope = %s AND (rollup IS NULL OR rollup = %s) "
                 "ORDER BY bucket LIMIT %s",
                 [
-                    self._organization_id, part.event_type.name, base_bucket(period.start), period.end, scope,
+                    self._organization_id, part.event_type.name, first, period.end, scope,
                     part.rollup.name, self._limits.dirty_buckets + 1,
                 ],
             )  # fmt: skip

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from totalizer.catalog import Catalog
 from totalizer.errors import Refusal, Refused
 from totalizer.query.choose import choose
-from totalizer.query.plan import PIECES_MAX, Marks, Period, Plan, clean_spans, days_to_look_up, make_plan
+from totalizer.query.plan import PIECES_MAX, Floors, Marks, Period, Plan, clean_spans, days_to_look_up, make_plan
 from totalizer.query.question import Filter, Metric, Order, Query
 from totalizer.query.sources import Days, Source
 from totalizer.query.spans import Span, of_buckets
@@ -193,6 +193,22 @@ def test_what_is_stale_is_named_and_told_from_the_rollups() -> None:
     assert plan.stale == [Span(start + BASE, start + 2 * BASE), Span(start + timedelta(days=1), period.end)]
     assert plan.pieces.sources == [Source.HOUR]
     assert plan_of(period, marks).pieces.spans[Source.EVENTS] == plan.stale
+
+
+def test_what_is_removed_is_missing_and_what_is_kept_of_it_is_told() -> None:
+    start, floor = datetime(2025, 1, 10, 5, 20, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC)
+    period = period_of(start, datetime(2025, 4, 1, tzinfo=UTC), Windows(None), "UTC")
+    floors = Floors(events=floor, base=floor, hours=floor, days=date(2025, 1, 12))
+    plan = plan_of(period, floors=floors)
+    # The first day of the range is not whole, the second is removed; weeks and months are there.
+    assert plan.missing == [Span(start, datetime(2025, 1, 12, tzinfo=UTC))]
+    assert plan.pieces.days[Source.MONTH] == [Days(date(2025, 2, 1), date(2025, 4, 1))]
+    assert plan.pieces.days[Source.WEEK] == [Days(date(2025, 1, 13), date(2025, 1, 27))]
+    assert plan.pieces.days[Source.DAY][0] == Days(date(2025, 1, 12), date(2025, 1, 13))
+    hours = period_of(floor - timedelta(hours=3), floor + timedelta(hours=3), Windows(Grain.HOUR), "UTC")
+    half = plan_of(hours, floors=floors)
+    assert half.missing == [Span(hours.start, floor)]
+    assert half.pieces.spans[Source.HOUR] == [Span(floor, hours.end)]
 
 
 def sales_metric(measure: str, **members: object) -> Metric:

@@ -57,7 +57,7 @@ def test_buckets_cover_fifteen_minutes_each(numbers: list[int]) -> None:
     assert_tidy(result)
 
 
-@given(SPANS.map(merged), st.lists(MINUTES, max_size=6).map(sorted))
+@given(SPANS.map(merged), st.sets(MINUTES, max_size=6).map(sorted))
 def test_cut_spans_cover_the_same_and_reach_over_no_edge(spans: list[Span], edges: list[int]) -> None:
     moments = [EPOCH + timedelta(minutes=edge) for edge in edges]
     result = cut_at(spans, moments)
