@@ -131,25 +131,23 @@ class Planner:
 
         A bucket whose events are removed is not computed from them any more, nor must it be read from them.
         """
-        found: dict[str, list[datetime]] = {"events": [], "days": []}
-        behind = None
-        for scope, buckets in found.items():
-            first = base_bucket(period.start)
-            if scope == "events" and floors.events is not None:
-                first = max(first, floors.events)
-            cursor = await self._connection.execute(
-                "SELECT DISTINCT bucket FROM totalizer.dirty_marks WHERE organization_id = %s AND event_type = %s "
-                "AND bucket >= %s AND bucket < %s AND scope = %s AND (rollup IS NULL OR rollup = %s) "
-                "ORDER BY bucket LIMIT %s",
-                [
-                    self._organization_id, part.event_type.name, first, period.end, scope,
-                    part.rollup.name, self._limits.dirty_buckets + 1,
-                ],
-            )  # fmt: skip
-            buckets += [row[0] for row in await cursor.fetchall()]
-            if len(buckets) > self._limits.dirty_buckets:
-                behind = min(buckets.pop(), behind or buckets[-1])
-        return Marks(found["events"], found["days"], behind)
+        cursor = await self._connection.execute(
+            "SELECT bucket, bool_or(scope = 'events'), bool_or(scope = 'days') FROM totalizer.dirty_marks "
+            "WHERE organization_id = %s AND event_type = %s AND bucket >= %s AND bucket < %s "
+            "AND (rollup IS NULL OR rollup = %s) GROUP BY bucket ORDER BY bucket LIMIT %s",
+            [
+                self._organization_id, part.event_type.name, base_bucket(period.start), period.end, part.rollup.name,
+                self._limits.dirty_buckets + 1,
+            ],
+        )  # fmt: skip
+        rows = await cursor.fetchall()
+        behind = rows.pop()[0] if len(rows) > self._limits.dirty_buckets else None
+        floor = floors.events
+        return Marks(
+            [bucket for bucket, of_events, _ in rows if of_events and (floor is None or bucket >= floor)],
+            [bucket for bucket, _, of_days in rows if of_days],
+            behind,
+        )
 
     async def _day_starts(self, days: Sequence[date], zone: str) -> dict[date, datetime]:
         """When each local day begins, by the database's own reckoning."""
