@@ -11,7 +11,15 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
-from totalizer.app import aggregation_of, catalog_for, dsn_of, limits_of, secret_of, spool_of
+from totalizer.app import (
+    aggregation_of,
+    catalog_for,
+    dsn_of,
+    limits_of,
+    query_limits_of,
+    secret_of,
+    spool_of,
+)
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
 from totalizer.settings import Settings, hand_down, load_settings
@@ -168,6 +176,7 @@ class ApiProcess:
     def _services(self) -> Services:
         """What the routes work with."""
         from totalizer.collect import Collector
+        from totalizer.query.cache import AnswerCache
         from totalizer.query.completeness import LocalJournals
         from totalizer.query.run import QueryService
         from totalizer.web.api import Services
@@ -189,8 +198,10 @@ class ApiProcess:
             receipt_key(secret_of(settings)), self._journal.id, SYSTEM_CLOCK, days=settings.receipt_days
         )
         sessions = Sessions(collector, pool, SYSTEM_CLOCK)
+        cache = AnswerCache(SYSTEM_CLOCK, ttl_s=settings.cache_ttl_s, bytes_max=settings.cache_bytes, redis=self._redis)
+        queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)), query_limits_of(settings), cache)
         return Services(
-            authenticator=self._authenticator, queries=QueryService(pool, catalog, LocalJournals(spool_of(settings))),
+            authenticator=self._authenticator, queries=queries,
             pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions), redis=self._redis,
             aggregation=aggregation_of(settings), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,

@@ -17,11 +17,12 @@ from totalizer.settings.access import AccessSettings
 from totalizer.settings.database import DatabaseSettings
 from totalizer.settings.ingest import IngestSettings
 from totalizer.settings.named import SECRET_VARIABLES
+from totalizer.settings.reading import ReadingSettings
 from totalizer.settings.retention import RetentionSettings
 from totalizer.settings.service import ServiceSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, IngestSettings, RetentionSettings, AccessSettings):
+class Settings(ServiceSettings, DatabaseSettings, IngestSettings, RetentionSettings, AccessSettings, ReadingSettings):
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(

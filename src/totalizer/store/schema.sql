@@ -60,6 +60,14 @@ BEGIN
     INSERT INTO totalizer.removed_events (organization_id, event_type, events)
     SELECT o, type_name, n FROM unnest(organizations, counts) AS gone (o, n) WHERE n > 0;
 END
+CREATE FUNCTION totalizer.data_changed(organizations uuid[], types text[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+    INSERT INTO totalizer.data_versions AS v (organization_id, event_type, slot, stamp)
+    SELECT o, t, pg_backend_pid() % 8, gen_random_uuid()
+    FROM (SELECT DISTINCT o, t FROM unnest(organizations, types) AS changed (o, t) ORDER BY 1, 2) AS ordered
+    ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp
 $$;
 
 CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
@@ -254,6 +262,18 @@ BEGIN
     EXECUTE format('GRANT SELECT ON analytics.%I TO totalizer_app', materialized_name);
 END
 $_$;
+CREATE FUNCTION totalizer.note_marked() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO totalizer.data_versions AS v (organization_id, event_type, slot, stamp)
+    SELECT organization_id, event_type, pg_backend_pid() % 8, gen_random_uuid()
+    FROM (SELECT DISTINCT organization_id, event_type FROM marked ORDER BY 1, 2) AS ordered
+    ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp;
+    RETURN NULL;
+END
+$$;
 
 CREATE FUNCTION totalizer.quantile_index(x double precision) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -417,6 +437,20 @@ COMMENT ON COLUMN totalizer.api_keys.key_hash IS 'SHA-256 of the key; the key it
 COMMENT ON COLUMN totalizer.api_keys.last_used_at IS 'When it was used last; written at most once a minute';
 
 COMMENT ON COLUMN totalizer.api_keys.replaced_by IS 'The key that took its place when it was rotated';
+
+CREATE TABLE totalizer.data_versions (
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    slot smallint NOT NULL,
+    stamp uuid NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='1000');
+
+COMMENT ON TABLE totalizer.data_versions IS 'Changed in every transaction that changes events, or what is told of them; the version of an organisation''s events of a type are the stamps of all its slots';
+
+COMMENT ON COLUMN totalizer.data_versions.slot IS 'By database session, so that loaders seldom wait for one another';
+
+COMMENT ON COLUMN totalizer.data_versions.stamp IS 'Never the same twice, not even in a database that was restored to an earlier state and went on from there';
 
 CREATE TABLE totalizer.dead_letters (
     id bigint NOT NULL,
@@ -756,6 +790,9 @@ ALTER TABLE ONLY totalizer.api_keys
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY totalizer.data_versions
+    ADD CONSTRAINT data_versions_pkey PRIMARY KEY (organization_id, event_type, slot);
+
 ALTER TABLE ONLY totalizer.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (id);
 
@@ -838,6 +875,7 @@ CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (o
 CREATE INDEX removed_events_by_organization ON totalizer.removed_events USING btree (organization_id, event_type);
 
 CREATE INDEX retention_floors_by_change ON totalizer.retention_floors USING btree (change);
+CREATE TRIGGER note_marked AFTER INSERT ON totalizer.dirty_marks REFERENCING NEW TABLE AS marked FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_marked();
 
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
@@ -872,6 +910,7 @@ CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totaliz
 ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY apply_late ON totalizer.late_events TO totalizer_refresher USING (true) WITH CHECK (true);
+ALTER TABLE totalizer.data_versions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.dead_letters ENABLE ROW LEVEL SECURITY;
 
@@ -926,6 +965,7 @@ CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_
 CREATE POLICY own_removed ON totalizer.removed_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_retention ON totalizer.retention FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
+CREATE POLICY own_versions ON totalizer.data_versions FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 ALTER TABLE totalizer.rejected_events ENABLE ROW LEVEL SECURITY;
 
@@ -967,6 +1007,9 @@ GRANT ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours times
 
 REVOKE ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) TO totalizer_refresher;
+REVOKE ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_refresher;
 
 REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
@@ -1003,6 +1046,7 @@ REVOKE ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) FR
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_app;
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_refresher;
+REVOKE ALL ON FUNCTION totalizer.note_marked() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
 
@@ -1025,6 +1069,8 @@ GRANT SELECT(revoked_at),UPDATE(revoked_at) ON TABLE totalizer.api_keys TO total
 GRANT SELECT(last_used_at) ON TABLE totalizer.api_keys TO totalizer_app;
 
 GRANT SELECT(replaced_by),UPDATE(replaced_by) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT ON TABLE totalizer.data_versions TO totalizer_app;
 
 GRANT SELECT,INSERT,DELETE ON TABLE totalizer.dead_letters TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.dead_letters TO totalizer_app;

@@ -15,7 +15,11 @@ from totalizer.errors import StoreUnavailable
 
 @asynccontextmanager
 async def reading_as(
-    pool: AsyncConnectionPool[Any], organization_id: str, *, timeout_s: float | None = None
+    pool: AsyncConnectionPool[Any],
+    organization_id: str,
+    *,
+    timeout_s: float | None = None,
+    statement_timeout_ms: int | None = None,
 ) -> AsyncIterator[AsyncConnection[Any]]:
     """A transaction that sees that organisation's rows and no others, and changes nothing.
 
@@ -23,12 +27,17 @@ async def reading_as(
         pool: connections as the app role, whose transactions only read unless they say otherwise.
         organization_id: whose.
         timeout_s: longest wait for a connection; None for the pool's own.
+        statement_timeout_ms: longest time of a statement; None for the database's own.
 
     Raises:
         psycopg.OperationalError, PoolTimeout: the database is away.
     """
+    settings, values = "SELECT set_config('app.current_org_id', %s, true)", [organization_id]
+    if statement_timeout_ms is not None:
+        settings += ", set_config('statement_timeout', %s, true)"
+        values.append(str(statement_timeout_ms))
     async with pool.connection(timeout=timeout_s) as connection, connection.transaction():
-        await connection.execute("SELECT set_config('app.current_org_id', %s, true)", [organization_id])
+        await connection.execute(settings.encode(), values)
         yield connection
 
 
