@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     # Each process imports its own parts only: the loader needs no web framework, the API no Alembic.
     from totalizer.edge.folder import Folders
     from totalizer.health.config import HealthConfig
-    from totalizer.health.gather import Places
+    from totalizer.health.gather import Gatherer
+    from totalizer.query.cost import QueryLimits
     from totalizer.store.plan import Plan
     from totalizer.web.limits import Limits
 
@@ -47,14 +48,19 @@ def aggregation_of(settings: Settings) -> Folders:
     return Folders(settings.aggregation_path or settings.home.expanduser().resolve() / "aggregated")
 
 
-def health_places(settings: Settings, role: Role) -> Places:
-    """Where health checks of this machine find their facts; the database is asked as a role."""
-    from totalizer.health.gather import Places
+def gatherer_of(settings: Settings, role: Role) -> Gatherer:
+    """What checks the health of this machine and the installation, asking the database as a role.
 
-    return Places(
+    Raises:
+        ConfigurationError: the file of thresholds that is set cannot be used.
+    """
+    from totalizer.health.gather import Gatherer, Places
+
+    places = Places(
         lambda: dsn_of(settings, role), settings.redis_url, settings.home.expanduser().resolve(), spool_of(settings),
         aggregation_of(settings), settings.journal_quota_bytes,
     )  # fmt: skip
+    return Gatherer(places, health_config(settings).levels)
 
 
 def health_config(settings: Settings) -> HealthConfig:
@@ -195,3 +201,14 @@ def limits_of(settings: Settings) -> Limits:
         reads=single if reads is None else reads,
         bytes=settings.rate_limit_bytes,
     )
+
+
+def query_limits_of(settings: Settings) -> QueryLimits:
+    """What one query may cost."""
+    from totalizer.query.cost import QueryLimits
+
+    return QueryLimits(
+        windows=settings.query_windows_max, events=settings.query_events_max,
+        dirty_events=settings.query_dirty_events_max, timeout_ms=settings.query_timeout_ms,
+        concurrency=settings.query_concurrency,
+    )  # fmt: skip

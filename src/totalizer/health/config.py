@@ -40,7 +40,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: str = "warning"
     for_s: float = 0.0
     severity: str | None = None
-    channels: list[str] = [DEFAULT_CHANNEL, CRITICAL_CHANNEL]
+    channels: tuple[str, ...] = (DEFAULT_CHANNEL, CRITICAL_CHANNEL)
     escalate_s: float | None = None
     repeat_s: float | None = None
     enabled: bool = True
@@ -69,8 +69,8 @@ class AlertDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _CheckLevels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    warning: float | None | msgspec.UnsetType = msgspec.UNSET
-    critical: float | None | msgspec.UnsetType = msgspec.UNSET
+    warning: float | msgspec.UnsetType | None = msgspec.UNSET
+    critical: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

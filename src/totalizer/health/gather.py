@@ -16,6 +16,7 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.daemon.machine import SystemHealth, disk_space, system_health
 from totalizer.edge.folder import Folders
 from totalizer.edge.health_endpoint import folder_health
+from totalizer.errors import TotalizerError
 from totalizer.health.check import Levels
 from totalizer.health.database import DatabaseProbe
 from totalizer.health.facts import ApiFigures, DatabaseAnswer, Facts, JournalFact
@@ -85,6 +86,11 @@ class Gatherer:
                 self._last = (self._clock.monotonic(), judge(self._facts(), self._levels))
             return self._last[1]
 
+    @property
+    def folder(self) -> Path:
+        """The folder of health files."""
+        return self._places.folder
+
     def close(self) -> None:
         """Close the connection; threads that still wait for a source end with it."""
         self._probe.close()
@@ -120,9 +126,9 @@ class Gatherer:
             return future.result(SOURCE_S)
         except NoAnswer:
             return otherwise
-        except Exception:
-            # A fault of ours must not take the other checks with it.
-            logger().error("a source of health facts failed", source=name, exc_info=True)
+        except (TotalizerError, OSError, ValueError) as error:
+            # What is wrong with one source must not take the other checks with it.
+            logger().error("a source of health facts failed", source=name, reason=str(error))
             return otherwise
 
     def _redis(self) -> str:

@@ -19,10 +19,15 @@ from totalizer.settings.health import HealthSettings
 from totalizer.settings.ingest import IngestSettings
 from totalizer.settings.jobs import JobSettings
 from totalizer.settings.named import SECRET_VARIABLES
+from totalizer.settings.reading import ReadingSettings
+from totalizer.settings.retention import RetentionSettings
 from totalizer.settings.service import ServiceSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, IngestSettings, AccessSettings, JobSettings, HealthSettings):
+class Settings(
+    ServiceSettings, DatabaseSettings, IngestSettings, RetentionSettings, AccessSettings, ReadingSettings, JobSettings,
+    HealthSettings,
+):  # fmt: skip
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(

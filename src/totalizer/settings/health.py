@@ -15,7 +15,9 @@ class HealthSettings(BaseSettings):
 
     health_check_interval: Annotated[
         int,
-        named("HEALTH_CHECK_INTERVAL", "Seconds between two runs of health_check, and two health files.", ge=1, le=86400),
+        named(
+            "HEALTH_CHECK_INTERVAL", "Seconds between two runs of health_check, and two health files.", ge=1, le=86400
+        ),
     ] = 300
     monitor_interval_ms: Annotated[
         int,

@@ -54,7 +54,7 @@ class Served:
         collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=100)
         everybody: Any = Everybody()
         ingest = Ingest(
-            everybody, collector, self.journal, bodies=BodyReader(SYSTEM_CLOCK, bytes_max=10_000, timeout_s=60),
+            everybody, collector, self.journal, bodies=BodyReader(bytes_max=10_000, timeout_s=60),
             receipts=Receipts(b"key", self.journal.id, SYSTEM_CLOCK, days=30), repeats=Repeats(SYSTEM_CLOCK),
         )  # fmt: skip
 

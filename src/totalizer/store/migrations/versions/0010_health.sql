@@ -7,7 +7,7 @@ CREATE FUNCTION totalizer.health_facts() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $$
 WITH marks AS (
-    SELECT marked_at FROM totalizer.dirty_marks LIMIT 100000
+    SELECT marked_at FROM totalizer.dirty_marks WHERE priority = 0 LIMIT 100000
 ), fresh AS (
     SELECT loaded_at, coalesce(accepted, loaded + duplicate + conflict + dead_lettered + dropped) AS accepted,
            loaded + duplicate + conflict + dead_lettered + dropped AS fated, dead_lettered
@@ -43,7 +43,8 @@ SELECT jsonb_build_object(
         FROM totalizer.event_types e, generate_series(0, 7) AS k
     ),
     'connections', (
-        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
+        -- Of other roles' sessions only this much is to be seen.
+        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
     ),
     'connections_max', current_setting('max_connections')::int,
     'offsets', (
