@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import Lock, Timer
 from typing import Any
 
@@ -51,13 +51,8 @@ class DatabaseProbe:
         began = self._clock.monotonic()
         try:
             connection = self._open()
-            watch = Timer(ASK_S + 0.5, _shut_down, [connection])
-            watch.daemon = True
-            watch.start()
-            try:
+            with bounded(connection, ASK_S + 0.5):
                 return self._asked(connection, began)
-            finally:
-                watch.cancel()
         except psycopg.Error as error:
             self._forget()
             return DatabaseAnswer(None, problem_of(error))
@@ -107,7 +102,19 @@ def problem_of(error: psycopg.Error) -> str:
     return "cannot be reached"
 
 
+@contextmanager
+def bounded(connection: Connection[Any], seconds: float) -> Iterator[None]:
+    """End a connection if the block takes longer: a server that is frozen keeps none of its own time limits."""
+    watch = Timer(seconds, _shut_down, [connection])
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
 def _shut_down(connection: Connection[Any]) -> None:
-    """End a connection that a thread waits on: a server that is frozen keeps none of its own time limits."""
+    """End a connection that a thread waits on."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)

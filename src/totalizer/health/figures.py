@@ -1,6 +1,6 @@
 """What API processes did lately: each writes its figures into a file of its own, and whoever asks adds them up.
 
-    health/api-<pid>.json      rewritten every two seconds, removed when the process ends
+    monitor/api-<pid>.json     rewritten every two seconds, removed when the process ends
 
 A file that is older than ten seconds is of a process that was killed, or that hangs.
 """

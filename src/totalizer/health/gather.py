@@ -56,8 +56,8 @@ class Places:
 
     @property
     def folder(self) -> Path:
-        """The folder of health files."""
-        return self.home / "health"
+        """The folder of health files, figures and alerts; that of the batching library is another."""
+        return self.home / "monitor"
 
 
 class Gatherer:

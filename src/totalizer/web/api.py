@@ -16,6 +16,7 @@ from totalizer.errors import Refusal, Refused
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
+from totalizer.web.alert_routes import alert_routes
 from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import tell_limits
 from totalizer.web.health_routes import HealthServices, health_routes
@@ -61,6 +62,7 @@ def create_api(services: Services) -> Litestar:
             session_updates(services.ingest, services.sessions),
             *key_routes(services.authenticator, services.pool),
             *job_routes(services.authenticator, services.pool),
+            *alert_routes(services.authenticator, services.pool, services.health.gatherer.folder),
             *page_routes(),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
