@@ -35,6 +35,16 @@ CREATE FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp w
     ON CONFLICT (organization_id, hour, event_type, code) DO UPDATE SET events = r.events + excluded.events
 $$;
 
+CREATE FUNCTION totalizer.data_changed(organizations uuid[], types text[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+    INSERT INTO totalizer.data_versions AS v (organization_id, event_type, slot, stamp)
+    SELECT o, t, pg_backend_pid() % 8, gen_random_uuid()
+    FROM (SELECT DISTINCT o, t FROM unnest(organizations, types) AS changed (o, t) ORDER BY 1, 2) AS ordered
+    ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp
+$$;
+
 CREATE FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -60,14 +70,6 @@ BEGIN
     INSERT INTO totalizer.removed_events (organization_id, event_type, events)
     SELECT o, type_name, n FROM unnest(organizations, counts) AS gone (o, n) WHERE n > 0;
 END
-CREATE FUNCTION totalizer.data_changed(organizations uuid[], types text[]) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'totalizer', 'pg_temp'
-    AS $$
-    INSERT INTO totalizer.data_versions AS v (organization_id, event_type, slot, stamp)
-    SELECT o, t, pg_backend_pid() % 8, gen_random_uuid()
-    FROM (SELECT DISTINCT o, t FROM unnest(organizations, types) AS changed (o, t) ORDER BY 1, 2) AS ordered
-    ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp
 $$;
 
 CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
@@ -233,6 +235,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION totalizer.note_floor_raised() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE totalizer.data_versions SET stamp = gen_random_uuid()
+    WHERE event_type = NEW.event_type AND (NEW.organization_id IS NULL OR organization_id = NEW.organization_id);
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
@@ -243,6 +256,31 @@ CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
         WHERE id = used AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
         FOR UPDATE SKIP LOCKED
     )
+$$;
+
+CREATE FUNCTION totalizer.note_late_applied() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM totalizer.data_changed(array_agg(organization_id), array_agg(event_type))
+    FROM (SELECT DISTINCT organization_id, event_type FROM applied WHERE state = 'applied') AS changed
+    HAVING count(*) > 0;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION totalizer.note_marked() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO totalizer.data_versions AS v (organization_id, event_type, slot, stamp)
+    SELECT organization_id, event_type, pg_backend_pid() % 8, gen_random_uuid()
+    FROM (SELECT DISTINCT organization_id, event_type FROM marked ORDER BY 1, 2) AS ordered
+    ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp;
+    RETURN NULL;
+END
 $$;
 
 CREATE FUNCTION totalizer.publish(materialized_name text) RETURNS void
@@ -262,18 +300,6 @@ BEGIN
     EXECUTE format('GRANT SELECT ON analytics.%I TO totalizer_app', materialized_name);
 END
 $_$;
-CREATE FUNCTION totalizer.note_marked() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'totalizer', 'pg_temp'
-    AS $$
-BEGIN
-    INSERT INTO totalizer.data_versions AS v (organization_id, event_type, slot, stamp)
-    SELECT organization_id, event_type, pg_backend_pid() % 8, gen_random_uuid()
-    FROM (SELECT DISTINCT organization_id, event_type FROM marked ORDER BY 1, 2) AS ordered
-    ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp;
-    RETURN NULL;
-END
-$$;
 
 CREATE FUNCTION totalizer.quantile_index(x double precision) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -875,6 +901,11 @@ CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (o
 CREATE INDEX removed_events_by_organization ON totalizer.removed_events USING btree (organization_id, event_type);
 
 CREATE INDEX retention_floors_by_change ON totalizer.retention_floors USING btree (change);
+
+CREATE TRIGGER note_floor_raised AFTER INSERT OR UPDATE ON totalizer.retention_floors FOR EACH ROW EXECUTE FUNCTION totalizer.note_floor_raised();
+
+CREATE TRIGGER note_late_applied AFTER UPDATE ON totalizer.late_events REFERENCING NEW TABLE AS applied FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_late_applied();
+
 CREATE TRIGGER note_marked AFTER INSERT ON totalizer.dirty_marks REFERENCING NEW TABLE AS marked FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_marked();
 
 ALTER TABLE ONLY totalizer.api_keys
@@ -910,6 +941,7 @@ CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totaliz
 ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY apply_late ON totalizer.late_events TO totalizer_refresher USING (true) WITH CHECK (true);
+
 ALTER TABLE totalizer.data_versions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.dead_letters ENABLE ROW LEVEL SECURITY;
@@ -965,6 +997,7 @@ CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_
 CREATE POLICY own_removed ON totalizer.removed_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_retention ON totalizer.retention FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
+
 CREATE POLICY own_versions ON totalizer.data_versions FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 ALTER TABLE totalizer.rejected_events ENABLE ROW LEVEL SECURITY;
@@ -1005,11 +1038,12 @@ GRANT ALL ON FUNCTION totalizer.authenticate_key(hash bytea) TO totalizer_app;
 REVOKE ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) TO totalizer_app;
 
-REVOKE ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) TO totalizer_refresher;
 REVOKE ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) TO totalizer_refresher;
 
 REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
@@ -1033,8 +1067,14 @@ GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_refresher;
 
 REVOKE ALL ON FUNCTION totalizer.mark_corrected() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION totalizer.note_floor_raised() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION totalizer.note_key_used(used uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.note_key_used(used uuid) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.note_late_applied() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION totalizer.note_marked() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION totalizer.publish(materialized_name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.publish(materialized_name text) TO totalizer_refresher;
@@ -1046,7 +1086,6 @@ REVOKE ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) FR
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_app;
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_refresher;
-REVOKE ALL ON FUNCTION totalizer.note_marked() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
 
