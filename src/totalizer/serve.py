@@ -123,6 +123,7 @@ def create_front(listener: int) -> Front:
     from totalizer.query.completeness import LocalJournals
     from totalizer.query.run import QueryService, configure_reader
     from totalizer.server import DRAIN_S, DRAIN_SIGNAL
+    from totalizer.store.usage_counters import connect_async
     from totalizer.web.api import Services, create_api
     from totalizer.web.asgi_bridge import AsgiBridge
     from totalizer.web.body import BodyReader
@@ -134,8 +135,10 @@ def create_front(listener: int) -> Front:
     from totalizer.web.quarantine import Quarantine
     from totalizer.web.receipts import Receipts, receipt_key
     from totalizer.web.rejections import Rejections
-    from totalizer.web.route_table import session_routes
+    from totalizer.web.route_table import session_routes, usage_track_routes
     from totalizer.web.sessions import Sessions
+    from totalizer.web.usage_counting import UsageCounters
+    from totalizer.web.usage_routes import UsageServices
 
     settings = load_settings()
     configure_logging(settings.log_level, "api")
@@ -162,16 +165,18 @@ def create_front(listener: int) -> Front:
     queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
     receipts = Receipts(receipt_key(secret_of(settings)), journal.id, SYSTEM_CLOCK, days=settings.receipt_days)
     sessions = Sessions(collector, pool, SYSTEM_CLOCK)
+    usage = UsageCounters(None if settings.redis_url is None else connect_async(settings.redis_url), pool, SYSTEM_CLOCK)
     bodies = BodyReader(SYSTEM_CLOCK, bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
     ingest = Ingest(
         authenticator, collector, journal, bodies=bodies, receipts=receipts,
-        repeats=Repeats(SYSTEM_CLOCK, redis), more=session_routes(sessions),
+        repeats=Repeats(SYSTEM_CLOCK, redis),
+        more=session_routes(sessions) | usage_track_routes(collector, usage),
     )  # fmt: skip
     quarantine = Quarantine(dsn_of(settings, Role.WRITER), collector)
     api = create_api(
         Services(
             authenticator, queries, pool, catalog, ingest, redis, aggregation_of(settings), receipts, quarantine,
-            sessions,
+            sessions, UsageServices(authenticator, pool, usage, SYSTEM_CLOCK),
         )
     )  # fmt: skip
     logger().info("api ready", journal=journal.id)
@@ -202,6 +207,7 @@ def create_front(listener: int) -> Front:
         await limiter.stop()
         await rejections.stop()
         await authenticator.close()
+        await usage.close()
         await pool.close()
         if redis is not None:
             await redis.aclose()

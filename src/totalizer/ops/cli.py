@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": ("verify", "verify"),
     "ledger": ("ledger", "ledger"),
     "dead-letters": ("dead_letters", "app"),
+    "job": ("jobs", "app"),
     "psql": ("psql", "psql"),
     "migrate": ("migrate", "migrate"),
     "serve": ("run", "serve"),

@@ -18,9 +18,10 @@ from totalizer.settings.database import DatabaseSettings
 from totalizer.settings.ingest import IngestSettings
 from totalizer.settings.named import SECRET_VARIABLES
 from totalizer.settings.service import ServiceSettings
+from totalizer.settings.usage import UsageSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, IngestSettings, AccessSettings):
+class Settings(ServiceSettings, DatabaseSettings, IngestSettings, AccessSettings, UsageSettings):
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(

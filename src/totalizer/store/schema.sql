@@ -21,6 +21,11 @@ CREATE FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp w
     ON CONFLICT (organization_id, hour, event_type, code) DO UPDATE SET events = r.events + excluded.events
 $$;
 
+CREATE FUNCTION totalizer.default_organization() RETURNS uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$ SELECT id FROM totalizer.organizations WHERE name = 'default' $$;
+
 CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -268,6 +273,20 @@ UNION ALL
 
 COMMENT ON VIEW totalizer.ledger IS 'The whole ledger, summed up or not yet; several rows an hour';
 
+CREATE TABLE totalizer.merchant_usage (
+    organization_id uuid NOT NULL,
+    merchant_id text NOT NULL,
+    date date NOT NULL,
+    metric_type text NOT NULL,
+    metric_value bigint NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT merchant_usage_metric_value_check CHECK ((metric_value >= 0))
+);
+
+ALTER TABLE ONLY totalizer.merchant_usage FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE totalizer.merchant_usage IS 'What a merchant used of a metric on a UTC day; never lowered';
+
 CREATE TABLE totalizer.organization_limits (
     organization_id uuid NOT NULL,
     requests bigint,
@@ -311,6 +330,36 @@ CREATE TABLE totalizer.schema_version (
     version_num character varying(32) NOT NULL
 );
 
+CREATE TABLE totalizer.usage_aggregations (
+    date date NOT NULL,
+    epoch bigint DEFAULT 1 NOT NULL,
+    host text NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamp with time zone,
+    keys_scanned bigint DEFAULT 0 NOT NULL,
+    records_aggregated bigint DEFAULT 0 NOT NULL,
+    records_settled bigint DEFAULT 0 NOT NULL,
+    errors bigint DEFAULT 0 NOT NULL,
+    failures_in_a_row integer DEFAULT 0 NOT NULL,
+    duration_ms bigint,
+    error text
+);
+
+COMMENT ON TABLE totalizer.usage_aggregations IS 'The last run for each day';
+
+COMMENT ON COLUMN totalizer.usage_aggregations.epoch IS 'Raised by each run; what an older run would still write is refused';
+
+CREATE TABLE totalizer.usage_failures (
+    key text NOT NULL,
+    date date NOT NULL,
+    reason text NOT NULL,
+    attempts integer DEFAULT 1 NOT NULL,
+    first_failed_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_failed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.usage_failures IS 'Counters that could not be aggregated, until a run succeeds with them or finds them gone';
+
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash);
 
@@ -332,6 +381,9 @@ ALTER TABLE ONLY totalizer.journal_offsets
 ALTER TABLE ONLY totalizer.load_ledger_hourly
     ADD CONSTRAINT load_ledger_hourly_pkey PRIMARY KEY (organization_id, event_type, received_hour);
 
+ALTER TABLE ONLY totalizer.merchant_usage
+    ADD CONSTRAINT merchant_usage_pkey PRIMARY KEY (organization_id, date, merchant_id, metric_type);
+
 ALTER TABLE ONLY totalizer.organization_limits
     ADD CONSTRAINT organization_limits_pkey PRIMARY KEY (organization_id);
 
@@ -349,6 +401,12 @@ ALTER TABLE ONLY totalizer.rollups
 
 ALTER TABLE ONLY totalizer.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY totalizer.usage_aggregations
+    ADD CONSTRAINT usage_aggregations_pkey PRIMARY KEY (date);
+
+ALTER TABLE ONLY totalizer.usage_failures
+    ADD CONSTRAINT usage_failures_pkey PRIMARY KEY (key);
 
 CREATE INDEX api_keys_by_organization ON totalizer.api_keys USING btree (organization_id, created_at);
 
@@ -370,6 +428,8 @@ CREATE INDEX load_ledger_by_age ON totalizer.load_ledger USING btree (loaded_at)
 
 CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (organization_id, event_type, loaded_at);
 
+CREATE INDEX usage_failures_by_date ON totalizer.usage_failures USING btree (date);
+
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
 
@@ -386,6 +446,8 @@ CREATE POLICY add_ledger ON totalizer.load_ledger FOR INSERT TO totalizer_writer
 
 CREATE POLICY add_marks ON totalizer.dirty_marks FOR INSERT TO totalizer_writer WITH CHECK (true);
 
+CREATE POLICY aggregate_usage ON totalizer.merchant_usage TO totalizer_refresher USING (true) WITH CHECK (true);
+
 CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totalizer_refresher USING (true);
 
 ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
@@ -399,6 +461,8 @@ ALTER TABLE totalizer.event_fates ENABLE ROW LEVEL SECURITY;
 ALTER TABLE totalizer.load_ledger ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.load_ledger_hourly ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.merchant_usage ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY note_fates ON totalizer.event_fates TO totalizer_writer USING (true) WITH CHECK (true);
 
@@ -423,6 +487,8 @@ CREATE POLICY own_marks ON totalizer.dirty_marks FOR SELECT TO totalizer_app USI
 CREATE POLICY own_organization ON totalizer.organizations FOR SELECT TO totalizer_app USING ((id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_usage ON totalizer.merchant_usage FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 ALTER TABLE totalizer.rejected_events ENABLE ROW LEVEL SECURITY;
 
@@ -451,6 +517,10 @@ GRANT ALL ON FUNCTION totalizer.authenticate_key(hash bytea) TO totalizer_app;
 
 REVOKE ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.default_organization() FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.default_organization() TO totalizer_app;
+GRANT ALL ON FUNCTION totalizer.default_organization() TO totalizer_refresher;
 
 REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
@@ -534,6 +604,9 @@ GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.load_ledger_hourly TO totalizer_re
 GRANT SELECT ON TABLE totalizer.ledger TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.ledger TO totalizer_refresher;
 
+GRANT SELECT ON TABLE totalizer.merchant_usage TO totalizer_app;
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.merchant_usage TO totalizer_refresher;
+
 GRANT SELECT ON TABLE totalizer.organization_limits TO totalizer_app;
 
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_app;
@@ -545,3 +618,7 @@ GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.usage_aggregations TO totalizer_refresher;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE totalizer.usage_failures TO totalizer_refresher;

@@ -85,7 +85,9 @@ class Ingest:
             if encoding is not None:
                 body = unpack(encoding, body, self._body_bytes_max)
             key = headers.get("idempotency-key")
-            if key is None:
+            if route.counting is not None and key is None:
+                status, answer = await self._admit(principal, route, scope, body, None)
+            elif key is None:
                 payload, answer, status = route.admit(principal, scope, body)
                 sequence = await append(self._journal, payload)
                 if route.receipts:
@@ -157,10 +159,11 @@ class Ingest:
         self, principal: Principal, route: Route, request: Request, body: bytes, identity: bytes | None
     ) -> tuple[int, bytes]:
         payload, answer, status = route.admit(principal, request, body, identity)
+        counted = None if route.counting is None else await route.counting.prepare(principal.organization_id, payload)
         sequence = await append(self._journal, payload)
         if route.receipts:
             answer = self._receipts.add(answer, principal.organization_id, sequence)
-        return status, answer
+        return status, answer if counted is None else await counted.add(answer)
 
 
 async def _metered(chunks: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:
