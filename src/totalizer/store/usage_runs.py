@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
+import psycopg
 from psycopg import Connection
 from psycopg.rows import class_row
 
@@ -73,7 +74,7 @@ def claimed(connection: Rows, day: date, host: str) -> Iterator[int | None]:
         assert row is not None
         yield int(row[0])
     finally:
-        if not connection.broken:
+        with suppress(psycopg.OperationalError):  # a connection that is lost holds no lock
             connection.execute(f"SELECT pg_advisory_unlock({_LOCK}, %s)".encode(), [number])
 
 
