@@ -8,7 +8,7 @@ import msgspec
 from litestar.openapi.spec import OpenAPIType, Schema
 
 from totalizer.collect import Collector
-from totalizer.collect.each import Sent, admit_each
+from totalizer.collect.each import Sent, Wrong, admit_each
 from totalizer.collect.members import members
 from totalizer.errors import Refusal, Refused
 from totalizer.store.merchant_usage import EVENT_TYPE
@@ -40,18 +40,33 @@ class UsageTrack(Route):
     def admit(
         self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
     ) -> tuple[bytes, bytes, int]:
-        sent = _members(body)
-        if "events" in sent:
-            events = [msgspec.json.encode(_completed(_members(each))) for each in _events(sent)]
-        else:
-            events = [msgspec.json.encode(_completed(sent))]
-        self._collector.refuse_too_many(len(events))
-        admission = admit_each(
-            self._collector, principal.organization_id, (Sent(EVENT_TYPE, each) for each in events), identity
-        )
+        sent = _sent(body)
+        self._collector.refuse_too_many(len(sent))
+        admission = admit_each(self._collector, principal.organization_id, sent, identity)
         if not admission.accepted:
             self._collector.refuse_wholly(admission)
         return admission.payload, batch_answer(admission), 202
+
+
+def _sent(body: bytes) -> list[Sent | Wrong]:
+    try:
+        request = members(body)
+    except ValueError as error:
+        raise Refused(Refusal.BAD_JSON, f"the body is not valid JSON: {error}") from None
+    if "events" not in request:
+        return [_completed(request)]
+    return [_record(each) for each in _events(request)]
+
+
+def _record(raw: bytes) -> Sent | Wrong:
+    try:
+        return _completed(members(raw))
+    except ValueError as error:
+        return Wrong(str(error), event_type=EVENT_TYPE)
+
+
+def _completed(record: dict[str, msgspec.Raw]) -> Sent:
+    return Sent(EVENT_TYPE, msgspec.json.encode({"amount": _ONE} | record))
 
 
 def _events(sent: dict[str, msgspec.Raw]) -> list[bytes]:
@@ -62,17 +77,6 @@ def _events(sent: dict[str, msgspec.Raw]) -> list[bytes]:
         return [bytes(each) for each in _LIST.decode(sent["events"])]
     except msgspec.DecodeError:
         raise Refused(Refusal.BAD_REQUEST, "events: must be a list of objects") from None
-
-
-def _completed(event: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    return {"amount": _ONE} | event
-
-
-def _members(body: bytes) -> dict[str, msgspec.Raw]:
-    try:
-        return members(body)
-    except ValueError as error:
-        raise Refused(Refusal.BAD_JSON, f"the body is not valid JSON: {error}") from None
 
 
 def _schema(collector: Collector) -> Schema:

@@ -41,7 +41,8 @@ def test_counters_become_rows(shop: Any) -> None:
     assert (result.success, result.records_aggregated, result.keys_scanned, result.error_count) == (True, 3, 3, 0)
     assert (result.redis, result.alerts, result.errors, result.skipped) == ("ok", (), (), None)
     assert shop.table() == {
-        ("m1", "2025-11-01", "queries"): 1523, ("m1", "2025-11-01", "tokens"): 2**60, ("m2", "2025-11-01", "queries"): 0,
+        ("m1", "2025-11-01", "queries"): 1523, ("m1", "2025-11-01", "tokens"): 2**60,
+        ("m2", "2025-11-01", "queries"): 0,
     }  # fmt: skip
 
 
@@ -87,7 +88,9 @@ def test_one_wrong_counter_does_no_harm_to_others_and_is_kept_until_it_is_mended
     assert {error.key: error.reason for error in result.errors}[f"usage:text:{DAY}:q"] == "it holds 'many', not a count"
     assert result.alerts == ("errors",)
     status = shop.job().get_aggregation_status(DAY)
-    assert {failure.key for failure in status.failed_keys} == {error.key.replace("\0", "\\0") for error in result.errors}
+    assert {failure.key for failure in status.failed_keys} == {
+        error.key.replace("\0", "\\0") for error in result.errors
+    }
     assert (status.error_count, status.failures_in_a_row, status.aggregated) == (13, 1, True)
     shop.redis.delete(*(key for key in shop.redis.scan_iter("usage*") if key != f"usage:good:{DAY}:q".encode()))
     put(shop, text__q=7)
@@ -124,7 +127,7 @@ def test_alerts_of_a_slow_run_and_of_one_that_found_nothing(shop: Any) -> None:
 
 def test_one_merchant(shop: Any) -> None:
     other = shop.feed.organization("other")
-    put(shop, **{"a__q": 1, "ab__q": 2})
+    put(shop, a__q=1, ab__q=2)
     for key in (f"usage:a*:{DAY}:q", f"usage@{other}:a:{DAY}:q"):
         shop.redis.set(key, 5)
     result = shop.job().aggregate_merchant("a", DAY)
@@ -273,7 +276,11 @@ def test_two_jobs_at_once_do_the_work_once(shop: Any) -> None:
     with shop.feed.database.connect(Role.REFRESHER) as other, usage_runs.claimed(other, DAY, "elsewhere") as epoch:
         assert epoch == epochs + 1
         skipped = shop.job().run(DAY)
-        assert (skipped.success, skipped.skipped, skipped.alerts) == (True, "another process is aggregating this day", ())
+        assert (skipped.success, skipped.skipped, skipped.alerts) == (
+            True,
+            "another process is aggregating this day",
+            (),
+        )
         assert shop.job().get_aggregation_status(DAY).running
         assert shop.job().run(DAY + timedelta(days=1)).skipped is None, "another day is free"
     assert not shop.job().get_aggregation_status(DAY).running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from datetime import date, timedelta
 from typing import Any
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 METRICS = ("queries", "tokens")
 #: Each is done with a number from 0 to 7.
 STEPS = (
-    "track", "track", "track_other", "send_with_id", "stop_before_counting", "count_late", "flush", "evict", "roll_back",
-    "remember", "load", "refresh", "run", "run_stopped", "restart",
+    "track", "track", "track_other", "send_with_id", "stop_before_counting", "count_late", "flush", "evict",
+    "roll_back", "remember", "load", "refresh", "run", "run_stopped", "restart",
 )  # fmt: skip
 _examples = itertools.count()
 
@@ -99,10 +100,8 @@ class Model:
         job = self.shop.job()
         stopped = ("_move_counters", "_settle", "_rebuild")[number % 3]
         setattr(job, stopped, _stop)
-        try:
+        with contextlib.suppress(Stopped):
             job.run(self.day(number))
-        except Stopped:
-            pass
 
     def restart(self, _number: int) -> None:
         """The trackers' processes start anew."""

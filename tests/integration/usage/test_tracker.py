@@ -71,7 +71,8 @@ def test_names_that_look_alike_when_put_together_are_different_counters() -> Non
         (("m", ""), "metric_type"), (("m", None), "metric_type"), (("m", "q", 0), "amount"),
         (("m", "q", -1), "amount"), (("m", "q", 2**53 + 1), "amount"), (("m", "q", 1.5), "amount"),
         (("m", "q", True), "amount"), (("m\0", "q"), "merchant_id"), (("m", "q", 1, "yesterday"), "at"),
-        (("m", "q", 1, datetime(2025, 11, 1)), "at"), (("m", "q", 1, 1.5), "at"), (("m", "q", 1, "9999-01-01T00:00Z"), "at"),
+        (("m", "q", 1, datetime(2025, 11, 1)), "at"), (("m", "q", 1, 1.5), "at"),
+        (("m", "q", 1, "9999-01-01T00:00Z"), "at"),
         (("m\ud800", "q"), ""), (("m", "q", 10**400), "amount"),
     ],
 )  # fmt: skip
