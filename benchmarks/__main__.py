@@ -21,6 +21,7 @@ BENCHMARKS = {
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
     "ingest": "batches and single events until they are stored; idle memory; second start",
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
+    "usage": "aggregation of counters beside a loop of one key at a time; tracking in process and over HTTP",
 }
 
 
