@@ -6,7 +6,7 @@ the greater of the two is as well; and once all is loaded, the events say exactl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -68,9 +68,12 @@ class Settled(NamedTuple):
 
 def raise_values(connection: Rows, day: date, usages: Sequence[Usage]) -> None:
     """Raise what a day's rows hold to these values, each row once at most; lower values change nothing."""
-    columns = zip(*usages, strict=True) if usages else ((), (), (), ())
-    names = ("organizations", "merchants", "metrics", "values")
-    parameters = {name: list(column) for name, column in zip(names, columns, strict=True)}
+    parameters = {
+        "organizations": _array(usage.organization_id for usage in usages),
+        "merchants": _array(_quoted(usage.merchant_id) for usage in usages),
+        "metrics": _array(_quoted(usage.metric_type) for usage in usages),
+        "values": _array(str(usage.value) for usage in usages),
+    }
     connection.execute(_RAISE.encode(), {"day": day, **parameters})
 
 
@@ -206,6 +209,17 @@ def organizations(connection: Rows) -> tuple[set[str], str | None]:
         "SELECT id::text, name = %s FROM totalizer.organizations", [DEFAULT_ORGANIZATION]
     ).fetchall()
     return {row[0] for row in rows}, next((row[0] for row in rows if row[1]), None)
+
+
+def _array(elements: Iterable[str]) -> str:
+    """An array as PostgreSQL reads it. The driver puts lists together element by element, at ten times the cost."""
+    return f"{{{','.join(elements)}}}"
+
+
+def _quoted(text: str) -> str:
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 def _span(day: date) -> dict[str, Any]:

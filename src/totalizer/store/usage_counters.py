@@ -7,18 +7,21 @@ generation, and refuses who may be about to add what the rebuilt value holds alr
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
+from threading import Lock
 from typing import Any, Final, NamedTuple
 
 import redis
 from redis import asyncio as async_redis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from totalizer.errors import StoreUnavailable
@@ -38,13 +41,49 @@ RAISED_MAX: Final = 1000
 _WHOLE: Final = b"whole"
 _FOLDER = resources.files("totalizer.store")
 _TRACK, _RAISE = ((_FOLDER / f"usage_{name}.lua").read_text("utf-8") for name in ("track", "raise"))
+#: How the server knows the script once it has run.
+_TRACK_DIGEST: Final = hashlib.sha1(_TRACK.encode(), usedforsecurity=False).hexdigest()
 
 
-class Addition(NamedTuple):
-    """What is added to one counter."""
+@dataclass(slots=True, eq=False)
+class Addition:
+    """What is added to one counter, for one or for several who add at the same time.
+
+    Attributes:
+        key: the counter.
+        generation: that was known before any of the events was on disk.
+        amount: the sum.
+        answer: what became of it; None until that is known.
+    """
 
     key: str
-    amount: int
+    generation: str
+    amount: int = 0
+    answer: Answer | None = None
+
+
+class Gathered:
+    """Additions that wait for the one who is sending to be done: then all of them go in one round trip.
+
+    Whoever adds joins, then waits for its turn to send, and finds its addition answered or sends all that wait.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._waiting: dict[tuple[str, str], Addition] = {}
+
+    def join(self, key: str, generation: str, amount: int) -> Addition:
+        """Add to the next round; those of one counter and generation become one addition."""
+        with self._lock:
+            addition = self._waiting.setdefault((key, generation), Addition(key, generation))
+            addition.amount += amount
+        return addition
+
+    def take(self) -> list[Addition]:
+        """All that wait; nobody joins them any more."""
+        with self._lock:
+            taken, self._waiting = self._waiting, {}
+        return list(taken.values())
 
 
 class Answer(NamedTuple):
@@ -109,21 +148,41 @@ def generations_of(answers: Sequence[Any]) -> list[str | None]:
     return [found.decode() if isinstance(found, bytes) else None for found in answers[1::2]]
 
 
-def add(pipeline: Any, additions: Sequence[Addition], generations: Sequence[str]) -> None:
-    """Put additions into a pipeline, each with the generation that was known before its event was on disk."""
-    for addition, generation in zip(additions, generations, strict=True):
-        pipeline.eval(
-            _TRACK, 2, addition.key, generation_key(addition.key), addition.amount, KEPT_S, generation,
-            fresh_generation(),
+def add(pipeline: Any, additions: Sequence[Addition], *, again: bool = False) -> None:
+    """Put additions into a pipeline.
+
+    Args:
+        pipeline: of either kind of client.
+        additions: what to add.
+        again: True after the server has said that it does not know the script, and so did nothing.
+    """
+    name, script = ("EVAL", _TRACK) if again else ("EVALSHA", _TRACK_DIGEST)
+    for addition in additions:
+        pipeline.execute_command(
+            name, script, 2, addition.key, generation_key(addition.key), addition.amount, KEPT_S,
+            addition.generation, fresh_generation(),
         )  # fmt: skip
 
 
-def answer_of(found: Any) -> Answer:
-    """What one addition was answered."""
-    if isinstance(found, Exception):
-        return Answer(reason=str(found))
-    added, text = found
-    return Answer(value=int(text)) if added else Answer(generation=text.decode())
+def note_answers(additions: Sequence[Addition], found: Sequence[Any] | None) -> list[Addition]:
+    """Note what became of additions; gives those to be put into a pipeline `again`.
+
+    Args:
+        additions: as they were sent.
+        found: the answers; None if there were none, so that nobody knows.
+    """
+    again = []
+    for addition, answer in zip(additions, found or [None] * len(additions), strict=True):
+        if isinstance(answer, NoScriptError):
+            again.append(addition)
+        elif answer is None:
+            addition.answer = Answer()
+        elif isinstance(answer, Exception):
+            addition.answer = Answer(reason=str(answer))
+        else:
+            added, text = answer
+            addition.answer = Answer(value=int(text)) if added else Answer(generation=text.decode())
+    return again
 
 
 def is_whole(found: Any) -> bool:

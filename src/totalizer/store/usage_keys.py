@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple
 
 from totalizer.event import is_canonical_uuid
@@ -86,6 +87,7 @@ def pattern(day: str, merchant_id: str | None = None) -> str:
     return f"usage[:@]*:{day}:*" if merchant_id is None else f"usage*:{merchant}:{day}:*"
 
 
+@lru_cache(maxsize=1024)
 def _organization(owner: str) -> str | None:
     if owner == "usage":
         return None
@@ -96,7 +98,9 @@ def _organization(owner: str) -> str | None:
 
 
 def _text(what: str, escaped: str, length_max: int) -> str:
-    text = _ESCAPED.sub(lambda found: _CHARACTERS[found[0].upper()], escaped)
+    text = escaped
+    if "%" in escaped:
+        text = _ESCAPED.sub(lambda found: _CHARACTERS[found[0].upper()], escaped)
     if not 0 < len(text) <= length_max:
         raise ValueError(f"its name has a {what} of {len(text)} characters, not of 1 to {length_max}")
     if "\0" in text:
@@ -104,6 +108,7 @@ def _text(what: str, escaped: str, length_max: int) -> str:
     return text
 
 
+@lru_cache(maxsize=1024)
 def _day(text: str) -> str:
     try:
         day = date.fromisoformat(text).isoformat()

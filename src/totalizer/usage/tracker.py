@@ -19,9 +19,9 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.errors import Refused, ValidationError
 from totalizer.journal import Journal, claim
 from totalizer.store import usage_counters
-from totalizer.store.usage_counters import Addition, Generations
+from totalizer.store.usage_counters import Addition, Answer, Gathered, Generations
 from totalizer.telemetry import logger
-from totalizer.usage.additions import tracked_in
+from totalizer.usage.additions import Tracked, tracked_in
 
 #: (organisation, JSON of one event) → the payload for the journal; raises Refused.
 Admit = Callable[[str, bytes], bytes]
@@ -56,7 +56,7 @@ class UsageTracker:
         self._spool, self._sizes = spool, {"segment_bytes": segment_bytes, "quota_bytes": quota_bytes}
         self._redis: Any = client
         self._clock = clock
-        self._generations = Generations()
+        self._generations, self._gathered, self._sending = Generations(), Gathered(), Lock()
         self._journal: Journal | None = None
         self._pid, self._lock, self._closed = 0, Lock(), False
         self._away_until, self._away = float("-inf"), client is None
@@ -82,9 +82,9 @@ class UsageTracker:
         """
         payload = self._payload(merchant_id, metric_type, amount, at)
         journal = self._own_journal()
-        addition, generation = self._prepared(payload)
+        tracked, generation = self._prepared(payload)
         journal.append_and_wait(payload)
-        return None if generation is None else self._added(addition, generation)
+        return None if generation is None else self._added(tracked, generation)
 
     def close(self) -> None:
         """Give journal and connections back; again, do nothing."""
@@ -131,19 +131,17 @@ class UsageTracker:
                     self._journal, self._pid = claim(self._spool, JOURNAL_PREFIX, **self._sizes), os.getpid()
         return self._journal
 
-    def _renew_lock(self) -> None:
-        """In a forked child: a lock that another thread held would be held for ever."""
-        self._lock = Lock()
+    def _renew_locks(self) -> None:
+        """In a forked child: a lock that another thread held would be held for ever, what it was sending is its own."""
+        self._lock, self._sending, self._gathered = Lock(), Lock(), Gathered()
 
-    def _prepared(self, payload: bytes) -> tuple[Addition, str | None]:
+    def _prepared(self, payload: bytes) -> tuple[Tracked, str | None]:
         """What is to be added, and the counter's generation now, before the event is on disk."""
         [tracked] = tracked_in(payload, self._counters_of)
-        key = tracked.counter.key
-        addition = Addition(key, tracked.amount)
         if self._redis is None or self._clock.monotonic() < self._away_until:
-            return addition, None
-        known = self._generations.get(key)
-        return addition, known if known is not None else self._asked(key)
+            return tracked, None
+        known = self._generations.get(tracked.counter.key)
+        return tracked, known if known is not None else self._asked(tracked.counter.key)
 
     def _asked(self, key: str) -> str | None:
         pipeline = self._redis.pipeline(transaction=False)
@@ -157,20 +155,37 @@ class UsageTracker:
             self._generations.learn(key, generation)
         return generation
 
-    def _added(self, addition: Addition, generation: str) -> int | None:
+    def _added(self, tracked: Tracked, generation: str) -> int | None:
+        """The counter after it; None if it was not added, or if nobody knows."""
+        addition = self._gathered.join(tracked.counter.key, generation, tracked.amount)
+        with self._sending:
+            if addition.answer is None:
+                self._send(self._gathered.take())
+        # Without any answer if whoever was sending it was interrupted.
+        return None if addition.answer is None else addition.answer.value
+
+    def _send(self, additions: list[Addition]) -> None:
+        again = self._send_once(additions, again=False)
+        if again:
+            self._send_once(again, again=True)
+        for addition in additions:
+            answer = addition.answer or Answer()
+            if answer.generation is not None:
+                self._generations.learn(addition.key, answer.generation)
+            if answer.reason is not None:
+                logger().warning("a usage counter cannot be added to", key=addition.key, reason=answer.reason)
+
+    def _send_once(self, additions: list[Addition], *, again: bool) -> list[Addition]:
         pipeline = self._redis.pipeline(transaction=False)
-        usage_counters.add(pipeline, [addition], [generation])
+        usage_counters.add(pipeline, additions, again=again)
         try:
-            answer = usage_counters.answer_of(pipeline.execute(raise_on_error=False)[0])
+            found = pipeline.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
             self._went_away(error)
-            return None
-        self._came_back()
-        if answer.generation is not None:
-            self._generations.learn(addition.key, answer.generation)
-        if answer.reason is not None:
-            logger().warning("a usage counter cannot be added to", key=addition.key, reason=answer.reason)
-        return answer.value
+            found = None
+        else:
+            self._came_back()
+        return usage_counters.note_answers(additions, found)
 
     def _went_away(self, error: Exception) -> None:
         self._away_until = self._clock.monotonic() + AWAY_PAUSE_S
@@ -200,7 +215,7 @@ _OPEN: weakref.WeakSet[UsageTracker] = weakref.WeakSet()
 
 def _renew_locks() -> None:
     for tracker in list(_OPEN):
-        tracker._renew_lock()
+        tracker._renew_locks()
 
 
 os.register_at_fork(after_in_child=_renew_locks)

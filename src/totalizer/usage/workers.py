@@ -112,7 +112,7 @@ class PageWriter:
         self, day: date, epoch: int | None, counters: Counters, connections: Connections, owners: Owners,
         *, clock: Clock, attempts: int, again: Callable[[Exception], None],
     ) -> None:  # fmt: skip
-        self._day, self._epoch, self._counters = day, epoch, counters
+        self._day, self._day_text, self._epoch, self._counters = day, day.isoformat(), epoch, counters
         self._connections, self._owners = connections, owners
         self._clock, self._attempts, self._again = clock, attempts, again
 
@@ -153,7 +153,7 @@ class PageWriter:
 
     def _usage(self, key: bytes, value: bytes | str) -> Usage:
         counter = read_key(key)
-        if counter.day != self._day.isoformat():
+        if counter.day != self._day_text:
             raise ValueError(f"its name has the day {counter.day}, not {self._day}")
         if isinstance(value, str):
             raise ValueError(f"it cannot be read: {value}")  # noqa: TRY004 - what is wrong is the counter

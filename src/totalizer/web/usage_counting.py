@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +14,7 @@ from redis.exceptions import RedisError
 
 from totalizer.clock import Clock
 from totalizer.store import usage_counters
-from totalizer.store.usage_counters import Addition, Generations
+from totalizer.store.usage_counters import Addition, Answer, Gathered, Generations
 from totalizer.store.usage_keys import WHOLE_KEY, Counter
 from totalizer.telemetry import logger
 from totalizer.usage.additions import Tracked, tracked_in
@@ -37,6 +38,7 @@ class UsageCounters:
         self._pool, self._clock, self._generations = pool, clock, Generations()
         self._away, self._away_until, self._ask_after = redis is None, float("-inf"), float("-inf")
         self._default: str | None = None
+        self._gathered, self._sending = Gathered(), asyncio.Lock()
 
     async def prepare(self, organization_id: str, payload: bytes) -> Counted:
         """What a payload will add; called before it is on disk."""
@@ -49,19 +51,18 @@ class UsageCounters:
         known = {key: found for key in keys if (found := self._generations.get(key)) is not None}
         return Counted(self, tracked, known)
 
-    async def add(self, additions: Sequence[Addition], generations: Sequence[str]) -> list[int | None]:
-        """The counters after the additions; None where Redis cannot tell."""
-        if not additions:
-            return []
-        pipeline = self._redis.pipeline(transaction=False)
-        usage_counters.add(pipeline, additions, generations)
-        found = await self._answers(pipeline)
-        if found is None:
-            return [None] * len(additions)
-        return [
-            self._value(addition, usage_counters.answer_of(each))
-            for addition, each in zip(additions, found, strict=True)
-        ]
+    async def add(self, amounts: Sequence[tuple[str, str, int]]) -> list[int | None]:
+        """The counters after the additions; None where Redis cannot tell.
+
+        Args:
+            amounts: counter, its generation before the events were on disk, and how much.
+        """
+        additions = [self._gathered.join(*each) for each in amounts]
+        if additions:
+            async with self._sending:
+                if any(addition.answer is None for addition in additions):
+                    await self._send(self._gathered.take())
+        return [addition.answer and addition.answer.value for addition in additions]
 
     async def read(self, organization_id: str, counters: Sequence[Counter]) -> list[int] | None:
         """What counters hold, 0 where there is none; None if they are not to be relied on.
@@ -87,12 +88,21 @@ class UsageCounters:
         if self._redis is not None:
             await self._redis.aclose()
 
-    def _value(self, addition: Addition, answer: usage_counters.Answer) -> int | None:
-        if answer.generation is not None:
-            self._generations.learn(addition.key, answer.generation)
-        if answer.reason is not None:
-            logger().warning("a usage counter cannot be added to", key=addition.key, reason=answer.reason)
-        return answer.value
+    async def _send(self, additions: list[Addition]) -> None:
+        again = await self._send_once(additions, again=False)
+        if again:
+            await self._send_once(again, again=True)
+        for addition in additions:
+            answer = addition.answer or Answer()
+            if answer.generation is not None:
+                self._generations.learn(addition.key, answer.generation)
+            if answer.reason is not None:
+                logger().warning("a usage counter cannot be added to", key=addition.key, reason=answer.reason)
+
+    async def _send_once(self, additions: list[Addition], *, again: bool) -> list[Addition]:
+        pipeline = self._redis.pipeline(transaction=False)
+        usage_counters.add(pipeline, additions, again=again)
+        return usage_counters.note_answers(additions, await self._answers(pipeline))
 
     async def _ask(self, keys: Sequence[str]) -> None:
         if not keys:
@@ -158,11 +168,13 @@ class Counted:
 
     async def add(self, answer: bytes) -> bytes:
         """Add it, and tell the counters in an answer that is a JSON object."""
-        additions = [
-            Addition(each.counter.key, each.amount) for each in self._tracked if each.counter.key in self._generations
+        amounts = [
+            (key, self._generations[key], each.amount)
+            for each in self._tracked
+            if (key := each.counter.key) in self._generations
         ]
-        values = await self._counters.add(additions, [self._generations[each.key] for each in additions])
-        by_key = {addition.key: value for addition, value in zip(additions, values, strict=True)}
+        values = await self._counters.add(amounts)
+        by_key = {key: value for (key, _, _), value in zip(amounts, values, strict=True)}
         told = [
             {
                 "merchant_id": counter.merchant_id, "date": counter.day, "metric_type": counter.metric_type,

@@ -58,15 +58,15 @@ class Model:
         """A process that stands still, or dies, between disk and counter."""
         tracker, day, metric = self.trackers["default"], self.day(number), METRICS[number // 2 % 2]
         payload = tracker._payload(self.name, metric, number + 1, f"{day}T00:00:00Z")
-        addition, generation = tracker._prepared(payload)
+        tracked, generation = tracker._prepared(payload)
         tracker._own_journal().append_and_wait(payload)
         self.note("default", day, metric, number + 1)
-        self.waiting.append((tracker, addition, generation))
+        self.waiting.append((tracker, tracked, generation))
 
     def count_late(self, number: int) -> None:
         if self.waiting:
-            tracker, addition, generation = self.waiting.pop(number % len(self.waiting))
-            tracker._added(addition, generation)
+            tracker, tracked, generation = self.waiting.pop(number % len(self.waiting))
+            tracker._added(tracked, generation)
 
     def flush(self, _number: int) -> None:
         self.shop.redis.flushall()

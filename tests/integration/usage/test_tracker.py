@@ -208,14 +208,14 @@ def test_what_a_rebuilt_counter_may_hold_is_not_added_again(shop: Any) -> None:
     tracker = shop.tracker()
     tracker.track("m", "q", 5)
     payload = tracker._payload("m", "q", 3, None)
-    addition, generation = tracker._prepared(payload)
+    tracked, generation = tracker._prepared(payload)
     tracker._own_journal().append_and_wait(payload)
     shop.feed.load()
-    shop.redis.delete(addition.key)
+    shop.redis.delete(tracked.counter.key)
     shop.job().run(shop.today)
-    assert shop.counter(addition.key) == 8
-    assert tracker._added(addition, generation) is None
-    assert shop.counter(addition.key) == 8
+    assert shop.counter(tracked.counter.key) == 8
+    assert tracker._added(tracked, generation) is None
+    assert shop.counter(tracked.counter.key) == 8
     assert tracker.track("m", "q") == 9, "the next one knows the new generation"
 
 
@@ -223,7 +223,7 @@ def test_a_lost_generation_refuses_what_the_counter_may_hold(shop: Any) -> None:
     tracker = shop.tracker()
     tracker.track("m", "q", 5)
     payload = tracker._payload("m", "q", 3, None)
-    addition, generation = tracker._prepared(payload)
+    tracked, generation = tracker._prepared(payload)
     shop.redis.delete(*shop.redis.keys("totalizer:usage:generation*"))
-    assert tracker._added(addition, generation) is None
-    assert shop.counter(addition.key) == 5
+    assert tracker._added(tracked, generation) is None
+    assert shop.counter(tracked.counter.key) == 5
