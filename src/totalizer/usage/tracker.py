@@ -19,7 +19,7 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.errors import Refused, ValidationError
 from totalizer.journal import Journal, claim
 from totalizer.store import usage_counters
-from totalizer.store.usage_counters import Addition, Answer, Gathered, Generations
+from totalizer.store.usage_additions import Addition, Answer, Gathered, Generations
 from totalizer.telemetry import logger
 from totalizer.usage.additions import Tracked, tracked_in
 

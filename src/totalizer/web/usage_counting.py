@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from totalizer.clock import Clock
 from totalizer.store import usage_counters
-from totalizer.store.usage_counters import Addition, Answer, Gathered, Generations
+from totalizer.store.usage_additions import Addition, Answer, Gathered, Generations
 from totalizer.store.usage_keys import WHOLE_KEY, Counter
 from totalizer.telemetry import logger
 from totalizer.usage.additions import Tracked, tracked_in
