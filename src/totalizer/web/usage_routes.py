@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from litestar import Request, Response, get
@@ -52,9 +52,8 @@ def usage_routes(services: UsageServices) -> list[Any]:
     ) -> Response[bytes]:  # fmt: skip
         """Without dates, of today so far; named metrics are then read from the counters, if these can be relied on."""
         principal = await enter(services.authenticator, request, "query")
-        return await _of_merchant(
-            services, principal.organization_id, merchant_id, metric_type, start_date, end_date, window
-        )
+        asked = _asked(_today(services), merchant_id, metric_type, start_date, end_date, window)
+        return await _of_merchant(services, principal.organization_id, asked)
 
     @get("/api/usage", summary="What the merchants used on a day")
     async def day(
@@ -68,7 +67,8 @@ def usage_routes(services: UsageServices) -> list[Any]:
         principal = await enter(services.authenticator, request, "query")
         organization_id = principal.organization_id
         if merchant_id is not None:
-            return await _of_merchant(services, organization_id, merchant_id, metric_type, start_date, end_date, window)
+            asked = _asked(_today(services), merchant_id, metric_type, start_date, end_date, window)
+            return await _of_merchant(services, organization_id, asked)
         if end_date is not None or window is not None or len(metric_type or ()) > 1:
             raise Refused(
                 Refusal.INVALID_QUERY, "name a merchant_id for ranges, windows and several metrics; without it, "
@@ -93,54 +93,91 @@ def usage_routes(services: UsageServices) -> list[Any]:
     return [merchant, day]
 
 
-async def _of_merchant(
-    services: UsageServices, organization_id: str, merchant_id: str, metrics: list[str] | None,
-    start_date: str | None, end_date: str | None, window: str | None,
-) -> Response[bytes]:  # fmt: skip
+class Asked(NamedTuple):
+    """What is asked about one merchant; checked.
+
+    Attributes:
+        merchant_id: who.
+        metrics: which; empty for all.
+        first, last: days, both included.
+        window: one of WINDOWS.
+        today: the day that is today.
+    """
+
+    merchant_id: str
+    metrics: tuple[str, ...]
+    first: date
+    last: date
+    window: str
+    today: date
+
+    @property
+    def days(self) -> int:
+        """How many."""
+        return (self.last - self.first).days + 1
+
+    def span(self) -> tuple[datetime, datetime]:
+        """The windows' first beginning and last end: whole weeks, if by week."""
+        first, last = self.first, self.last
+        if self.window == "week":
+            first -= timedelta(days=first.weekday())
+            last += timedelta(days=6 - last.weekday())
+        return _midnight(first), _midnight(last + timedelta(days=1))
+
+
+def _asked(
+    today: date, merchant_id: str, metrics: list[str] | None, start_date: str | None, end_date: str | None,
+    window: str | None,
+) -> Asked:  # fmt: skip
     _check_names(merchant_id, metrics)
-    today = _today(services)
     first = _day("start_date", start_date, today)
     last = _day("end_date", end_date, first)
-    unit = window or "day"
-    days = (last - first).days + 1
-    if unit not in WINDOWS:
-        raise Refused(Refusal.INVALID_QUERY, f"window={unit[:40]}: must be one of {', '.join(WINDOWS)}")
-    if not 0 < days <= DAYS_MAX:
+    asked = Asked(merchant_id, tuple(metrics or ()), first, last, window or "day", today)
+    if asked.window not in WINDOWS:
+        raise Refused(Refusal.INVALID_QUERY, f"window={asked.window[:40]}: must be one of {', '.join(WINDOWS)}")
+    if not 0 < asked.days <= DAYS_MAX:
         raise Refused(Refusal.INVALID_QUERY, f"{first} to {last}: must be 1 to {DAYS_MAX} days, the first one first")
-    counted = None
-    if metrics and unit == "day" and first == last == today:
-        counters = [Counter(None, merchant_id, today.isoformat(), name) for name in metrics]
-        counted = await services.counters.read(organization_id, counters)
+    return asked
+
+
+async def _of_merchant(services: UsageServices, organization_id: str, asked: Asked) -> Response[bytes]:
+    found = await _counted(services, organization_id, asked)
+    source = "events" if found is None else "counters"
     async with snapshot(services.pool, organization_id) as connection:
-        stored = (
-            await reading.stored_usage(connection, organization_id, merchant_id, _days(first, days))
-            if unit == "day" else {}
-        )  # fmt: skip
-        if counted is None:
-            if unit == "week":
-                first, days = first - timedelta(days=first.weekday()), days + first.weekday()
-                days += -days % 7
-            start = datetime.combine(first, _MIDNIGHT)
-            found = {
-                (used.starts, used.metric_type): used.value
-                for used in await reading.exact_usage(
-                    connection, organization_id, merchant_id, start, start + timedelta(days=days), unit
-                )
-            }
-        else:
-            start = datetime.combine(today, _MIDNIGHT)
-            found = {(start, name): value for name, value in zip(metrics or (), counted, strict=True)}
-    # Either may be behind, and neither is ever ahead of what was tracked.
-    for (stored_day, name), value in stored.items():
-        key = (datetime.combine(stored_day, _MIDNIGHT), name)
-        found[key] = max(found.get(key, 0), value)
+        if found is None:
+            exact = await reading.exact_usage(
+                connection, organization_id, asked.merchant_id, *asked.span(), asked.window
+            )
+            found = {(used.starts, used.metric_type): used.value for used in exact}
+        if asked.window == "day":
+            days = [asked.first + timedelta(days=number) for number in range(asked.days)]
+            stored = await reading.stored_usage(connection, organization_id, asked.merchant_id, days)
+            # Either may be behind, and neither is ever ahead of what was tracked.
+            for (day, name), value in stored.items():
+                found[_midnight(day), name] = max(found.get((_midnight(day), name), 0), value)
     data = [
         {"start": starts, "date": starts.date(), "metric_type": name, "value": value}
         for (starts, name), value in sorted(found.items())
-        if not metrics or name in metrics
+        if not asked.metrics or name in asked.metrics
     ]
-    source = "events" if counted is None else "counters"
-    return json_answer({"merchant_id": merchant_id, "window": unit, "source": source, "data": data})
+    return json_answer({"merchant_id": asked.merchant_id, "window": asked.window, "source": source, "data": data})
+
+
+async def _counted(
+    services: UsageServices, organization_id: str, asked: Asked
+) -> dict[tuple[datetime, str], int] | None:
+    """What the counters say of today's named metrics; None if they cannot be relied on, or are not asked."""
+    if not asked.metrics or asked.window != "day" or not asked.first == asked.last == asked.today:
+        return None
+    counters = [Counter(None, asked.merchant_id, asked.today.isoformat(), name) for name in asked.metrics]
+    values = await services.counters.read(organization_id, counters)
+    if values is None:
+        return None
+    return {(_midnight(asked.today), name): value for name, value in zip(asked.metrics, values, strict=True)}
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, _MIDNIGHT)
 
 
 def _check_names(merchant_id: str, metrics: list[str] | None) -> None:
@@ -160,10 +197,6 @@ def _check_names(merchant_id: str, metrics: list[str] | None) -> None:
 
 def _today(services: UsageServices) -> date:
     return utc_datetime(services.clock.now_ns()).date()
-
-
-def _days(first: date, count: int) -> list[date]:
-    return [first + timedelta(days=number) for number in range(count)]
 
 
 def _day(name: str, text: str | None, default: date) -> date:
