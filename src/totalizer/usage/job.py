@@ -140,6 +140,7 @@ class UsageAggregationJob:
             outcome.epoch = epoch
             logger().info("starting aggregation", job=NAME, date=str(day))
             with closing(Connections(self._dsn)) as connections:
+                connections.adopt(control)
                 self._move_counters(day, outcome, connections, pattern(day.isoformat()))
                 self._settle(day, outcome, connections, None)
                 self._rebuild(day, outcome, connections)

@@ -89,6 +89,10 @@ class Connections:
             self._all.append(connection)
         return connection
 
+    def adopt(self, connection: Connection[Any]) -> None:
+        """Let this thread use a connection that somebody else closes."""
+        self._local.connection = connection
+
     def close(self) -> None:
         """Close all; no thread uses one any more."""
         for connection in self._all:
