@@ -227,3 +227,10 @@ def test_a_lost_generation_refuses_what_the_counter_may_hold(shop: Any) -> None:
     shop.redis.delete(*shop.redis.keys("totalizer:usage:generation*"))
     assert tracker._added(tracked, generation) is None
     assert shop.counter(tracked.counter.key) == 5
+
+
+def test_a_server_that_forgot_the_script_is_told_it_again(shop: Any) -> None:
+    tracker = shop.tracker()
+    assert tracker.track("m", "q") == 1
+    shop.redis.script_flush()
+    assert tracker.track("m", "q") == 2
