@@ -24,6 +24,7 @@ BENCHMARKS = {
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
     "query": "answers from rollups and from marked buckets beside events; every route found anew and kept",
     "rollup": "backfill beside plain statements; buckets dirtied at random; lag while events come",
+    "usage": "aggregation of counters beside a loop of one key at a time; tracking in process and over HTTP",
 }
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from totalizer.web.limits import Limiter
     from totalizer.web.receipts import Receipts
     from totalizer.web.sessions import Sessions
+    from totalizer.web.usage_counting import UsageCounters
 
 #: New objects between two looks of the garbage collector. Requests leave no cycles, so it seldom finds anything.
 GC_THRESHOLD = 20_000
@@ -167,6 +168,7 @@ class ApiProcess:
         self._waiters = JournalWaiters()
         self._journal = claim_journal(settings, self._waiters)
         self._pool, self._redis = pool_of(settings), redis_of(settings)
+        self._usage = usage_counters_of(settings, self._pool)
         self._limiter = limiter_of(settings, self._redis)
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         services = self._services()
@@ -185,6 +187,7 @@ class ApiProcess:
         from totalizer.web.receipts import Receipts, receipt_key
         from totalizer.web.rejections import Rejections
         from totalizer.web.sessions import Sessions
+        from totalizer.web.usage_routes import UsageServices
 
         settings, pool = self._settings, self._pool
         catalog = catalog_for(settings)
@@ -205,16 +208,18 @@ class ApiProcess:
             pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions), redis=self._redis,
             aggregation=aggregation_of(settings), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
+            usage=UsageServices(self._authenticator, pool, self._usage, SYSTEM_CLOCK),
         )  # fmt: skip
 
     def _ingest(self, collector: Collector, receipts: Receipts, sessions: Sessions) -> Ingest:
         from totalizer.web.idempotency import Repeats
         from totalizer.web.ingest import Ingest
-        from totalizer.web.route_table import session_routes
+        from totalizer.web.route_table import session_routes, usage_track_routes
 
         return Ingest(
             self._authenticator, collector, self._journal, bodies=self._bodies, receipts=receipts,
-            repeats=Repeats(SYSTEM_CLOCK, self._redis), more=session_routes(sessions),
+            repeats=Repeats(SYSTEM_CLOCK, self._redis),
+            more=session_routes(sessions) | usage_track_routes(collector, self._usage),
         )  # fmt: skip
 
     async def _start(self) -> None:
@@ -243,6 +248,7 @@ class ApiProcess:
         await self._limiter.stop()
         await self._rejections.stop()
         await self._authenticator.close()
+        await self._usage.close()
         await self._pool.close()
         if self._redis is not None:
             await self._redis.aclose()
@@ -278,3 +284,11 @@ def redis_of(settings: Settings) -> Redis | None:
     if settings.redis_url is None:
         return None
     return Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1)
+
+
+def usage_counters_of(settings: Settings, pool: AsyncConnectionPool[Any]) -> UsageCounters:
+    """What counts usage in Redis, if there is one."""
+    from totalizer.store.usage_counters import connect_async
+    from totalizer.web.usage_counting import UsageCounters
+
+    return UsageCounters(None if settings.redis_url is None else connect_async(settings.redis_url), pool, SYSTEM_CLOCK)

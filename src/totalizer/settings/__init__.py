@@ -20,9 +20,12 @@ from totalizer.settings.named import SECRET_VARIABLES
 from totalizer.settings.reading import ReadingSettings
 from totalizer.settings.retention import RetentionSettings
 from totalizer.settings.service import ServiceSettings
+from totalizer.settings.usage import UsageSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, IngestSettings, RetentionSettings, AccessSettings, ReadingSettings):
+class Settings(
+    ServiceSettings, DatabaseSettings, IngestSettings, RetentionSettings, AccessSettings, ReadingSettings, UsageSettings
+):
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(

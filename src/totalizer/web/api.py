@@ -33,6 +33,7 @@ from totalizer.web.query_routes import QueryRoutes, query_routes
 from totalizer.web.receipts import Receipts
 from totalizer.web.session_updates import session_updates
 from totalizer.web.sessions import Sessions
+from totalizer.web.usage_routes import UsageServices, usage_routes
 
 #: HTTP status → refusal, for errors that the framework raises itself.
 _REFUSALS = {404: Refusal.NOT_FOUND, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
@@ -51,6 +52,7 @@ class Services(msgspec.Struct, frozen=True):
     receipts: Receipts
     quarantine: Quarantine
     sessions: Sessions
+    usage: UsageServices
 
 
 def create_api(services: Services) -> Litestar:
@@ -64,6 +66,7 @@ def create_api(services: Services) -> Litestar:
             *ingest_routes(services.ingest),
             session_updates(services.ingest, services.sessions),
             *key_routes(services.authenticator, services.pool),
+            *usage_routes(services.usage),
             *page_routes(),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
