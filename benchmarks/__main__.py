@@ -20,7 +20,10 @@ from totalizer.ops.console import OUT, exit_code_of
 BENCHMARKS = {
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
     "ingest": "batches and single events until they are stored; idle memory; second start",
+    "growth": "what a backfill of rollups costs from 1 million to 20 million events",
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
+    "query": "answers from rollups and from marked buckets beside events; every route found anew and kept",
+    "rollup": "backfill beside plain statements; buckets dirtied at random; lag while events come",
 }
 
 
@@ -30,6 +33,10 @@ def main(
         typer.Argument(help="Which benchmark. Without it they are listed.", show_default=False),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Less of everything: under a minute.")] = False,
+    memory: Annotated[
+        Optional[float],  # noqa: UP045 - Typer reads the annotation at run time
+        typer.Option("--memory", help="ingest: memory of the service under a load of so many minutes.", min=0.1),
+    ] = None,
 ) -> None:
     """Measure the system beside its baselines: a line of JSON a result, then a table on standard error."""
     if name is None:
@@ -39,7 +46,10 @@ def main(
     if name not in BENCHMARKS:
         raise OperationError(f"no benchmark {name!r}; there is {', '.join(BENCHMARKS)}")
     results: list[Result] = []
-    run = import_module(f"benchmarks.{name}").run(quick)
+    module = import_module(f"benchmarks.{name}")
+    if memory is not None and not hasattr(module, "run_memory"):
+        raise OperationError(f"--memory is for ingest, not for {name}")
+    run = module.run(quick) if memory is None else module.run_memory(memory)
     with closing(run):
         for result in _written(run):
             results.append(result)

@@ -31,7 +31,7 @@ RECEIVE_BYTES = 65536
 ACCEPTED = b"202"
 
 _content_length = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE).search
-_now = SYSTEM_CLOCK.monotonic
+now = SYSTEM_CLOCK.monotonic
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ class Connection:
 
     def send(self, request: bytes) -> bool:
         """Begin a request; True if the system took all of it."""
-        self.sent_at = _now()
+        self.sent_at = now()
         sent = self.socket.send(request)
         if sent == len(request):
             return True
@@ -128,18 +128,18 @@ class Client:
         Raises:
             OperationError: a response is not a 202, or none comes.
         """
-        started = _now()
+        started = now()
         awaited = len(self._requests)
         for connection in self._connections:
             self._send_next(connection)
         while awaited:
             awaited -= self._turn()
-        return _report(started, _now(), self._latencies)
+        return report_of(started, now(), self._latencies)
 
-    def _turn(self) -> int:
-        """Deal with what is ready; returns how many responses are complete."""
-        ready = self._selector.select(SILENCE_SECONDS_MAX)
-        if not ready:
+    def _turn(self, wait_s: float = SILENCE_SECONDS_MAX) -> int:
+        """Deal with what is ready, after a wait; returns how many responses are complete."""
+        ready = self._selector.select(wait_s)
+        if not ready and wait_s >= SILENCE_SECONDS_MAX:
             raise OperationError(f"the server has not answered for {SILENCE_SECONDS_MAX:.0f} s")
         complete = 0
         for key, events in ready:
@@ -147,26 +147,29 @@ class Client:
             if events & EVENT_WRITE and connection.send_rest():
                 self._selector.modify(connection.socket, EVENT_READ, connection)
             if events & EVENT_READ and connection.receive():
-                self._latencies.append(_now() - connection.sent_at)
+                self._latencies.append(now() - connection.sent_at)
                 complete += 1
                 self._send_next(connection)
         return complete
 
     def _send_next(self, connection: Connection) -> None:
-        if self._requests and not connection.send(self._requests.popleft()):
+        if self._requests:
+            self._send(connection, self._requests.popleft())
+
+    def _send(self, connection: Connection, request: bytes) -> None:
+        if not connection.send(request):
             self._selector.modify(connection.socket, EVENT_READ | EVENT_WRITE, connection)
 
 
-def _report(started: float, ended: float, latencies: list[float]) -> Report:
+def report_of(started: float, ended: float, latencies: list[float]) -> Report:
+    """What a client saw, with its latencies in seconds, which are sorted."""
     latencies.sort()
     half, most = (latencies[int(len(latencies) * part)] * 1000 for part in (0.5, 0.99))
     return Report(len(latencies), started, ended, half, most)
 
 
-def main() -> int:
-    """Play the file named on the command line; returns the exit code."""
-    port, connections, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    client = Client(port, connections, read_requests(path))
+def run_client(client: Client) -> int:
+    """Let a connected client play when it is told to, and say what it saw; returns the exit code."""
     gc.freeze()
     gc.disable()
     sys.stdout.write("ready\n")
@@ -180,6 +183,12 @@ def main() -> int:
         return 1
     sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
     return 0
+
+
+def main() -> int:
+    """Play the file named on the command line; returns the exit code."""
+    port, connections, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    return run_client(Client(port, connections, read_requests(path)))
 
 
 if __name__ == "__main__":

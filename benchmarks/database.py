@@ -22,13 +22,15 @@ from totalizer.journal import Position
 from totalizer.ops.process import wait_until
 from totalizer.query.completeness import LocalJournals
 from totalizer.store.connect import connect
-from totalizer.store.loading import ensure_partition
+from totalizer.store.partitions import ensure_partition
 from totalizer.store.roles import Role
 
 EVENTS, KEYS = f"events.{quoted(EVENT_TYPE)}", f"events.{quoted(EVENT_TYPE + '_keys')}"
 MARKS, LEDGER = "totalizer.dirty_marks", "totalizer.load_ledger"
 #: Seconds that the rollups may take to come up to date after a round.
 SETTLE_SECONDS_MAX = 120.0
+#: Tries to empty the tables while the stack's own jobs use them.
+RESET_TRIES_MAX = 5
 
 
 class Database:
@@ -85,8 +87,15 @@ class Database:
         """Wait until the rollups are done with the last round, then start every round from the same nothing."""
         if not wait_until(lambda: not self._value(f"SELECT count(*) FROM {MARKS}"), SETTLE_SECONDS_MAX):
             raise OperationError(f"the rollups are not up to date after {SETTLE_SECONDS_MAX:.0f} s")
-        # Marks first, as the refresh takes its locks; otherwise the two could wait for each other.
-        self._admin.execute(f"TRUNCATE {', '.join((MARKS, EVENTS, KEYS, LEDGER, *_rollup_tables()))}")
+        for _ in range(RESET_TRIES_MAX):
+            try:
+                # Marks first, as the refresh takes its locks; a job may still come from the other side.
+                self._admin.execute(f"TRUNCATE {', '.join((MARKS, EVENTS, KEYS, LEDGER, *_rollup_tables()))}")
+                break
+            except psycopg.errors.DeadlockDetected:
+                continue
+        else:
+            raise OperationError(f"the tables could not be emptied in {RESET_TRIES_MAX} tries")
         self._admin.execute("CHECKPOINT")
 
     def copy(self, pieces: Iterable[CopyPiece]) -> float:
@@ -119,8 +128,8 @@ class Database:
 
 def _rollup_tables() -> list[str]:
     return [
-        f"analytics.{quoted(table)}"
+        f"analytics.{quoted(rollup.table(level))}"
         for rollup in load_catalog([]).rollups.values()
         if rollup.event_type == EVENT_TYPE
-        for table in (rollup.base_table, rollup.day_table)
+        for level in rollup.kept
     ]

@@ -58,14 +58,19 @@ def run(quick: bool) -> Iterator[Result]:
 
 def durable_adding(folder: Path, threads: int, size: Size) -> Iterator[Result]:
     """Adding with some threads, in turn with the baseline."""
-    ours, bare = [], []
-    for turn in range(size.rounds):
-        bare.append(_measured("bare", folder / f"bare-{turn}", threads, size.seconds))
-        ours.append(_measured("add", folder / f"ours-{turn}", threads, size.seconds))
+    modes = ("bare", "add", "large", "apart")
+    rounds = [
+        {mode: _measured(mode, folder / f"{mode}-{turn}", threads, size.seconds) for mode in modes}
+        for turn in range(size.rounds)
+    ]
+    ours, bare = [each["add"] for each in rounds], [each["bare"] for each in rounds]
     case, baseline = f"add, {threads} threads", "bare group commit"
     note(f"{case}: {median(each['delivered_per_s'] for each in ours):,.0f} entries/s were delivered meanwhile")
     rates, others = [each["per_s"] for each in ours], [each["per_s"] for each in bare]
     yield more_is_better(BENCH, case, "entries/s", rates, baseline, others)
+    for mode, how in (("large", "batches of 500"), ("apart", "nothing delivered")):
+        rates = [each[mode]["per_s"] for each in rounds]
+        yield more_is_better(BENCH, f"{case}, {how}", "entries/s", rates, baseline, others)
     slowest, theirs = [each["p99_ms"] for each in ours], [each["p99_ms"] for each in bare]
     yield less_is_better(BENCH, f"{case}: p99", "ms", slowest, baseline, theirs)
 

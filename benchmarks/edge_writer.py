@@ -1,6 +1,8 @@
 """One process of the edge benchmark; it tells its figures as a line of JSON.
 
 python -m benchmarks.edge_writer add    FOLDER THREADS SECONDS     an aggregator, added to by threads
+python -m benchmarks.edge_writer large  FOLDER THREADS SECONDS     the same with batches of 500
+python -m benchmarks.edge_writer apart  FOLDER THREADS SECONDS     the same while the target takes nothing
 python -m benchmarks.edge_writer bare   FOLDER THREADS SECONDS     bare group commit, the same way
 python -m benchmarks.edge_writer paced  FOLDER PER_S   SECONDS     one of many processes, at a steady rate
 python -m benchmarks.edge_writer wait   FOLDER COUNT   0           memory while entries wait in the journal
@@ -68,6 +70,23 @@ def add(folder: Path, threads: int, seconds: float) -> dict[str, float]:
     with aggregator(folder) as made:
         figures = measure(lambda number: made.add(entry(number)), threads, seconds)
         return figures | {"delivered_per_s": made.get_stats().processed / seconds}
+
+
+def large(folder: Path, threads: int, seconds: float) -> dict[str, float]:
+    """The same with batches of 500: a tenth of the files."""
+    with aggregator(folder, batch_size=500) as made:
+        return measure(lambda number: made.add(entry(number)), threads, seconds)
+
+
+def apart(folder: Path, threads: int, seconds: float) -> dict[str, float]:
+    """The same while the target hangs: what adding costs by itself."""
+    target = HangingTarget()
+    made = aggregator(folder, quota_bytes=1 << 32, sink=target)
+    figures = measure(lambda number: made.add(entry(number)), threads, seconds)
+    target.released.set()
+    with contextlib.suppress(FlushError):
+        made.shutdown(timeout_ms=0)
+    return figures
 
 
 def bare(folder: Path, threads: int, seconds: float) -> dict[str, float]:
@@ -144,5 +163,6 @@ def hold(folder: Path, count: int, _: float) -> dict[str, float]:
 
 if __name__ == "__main__":
     mode, folder, number, seconds = sys.argv[1:]
-    work = {"add": add, "bare": bare, "paced": paced, "wait": wait, "hold": hold}[mode]
+    modes = {"add": add, "large": large, "apart": apart, "bare": bare, "paced": paced, "wait": wait, "hold": hold}
+    work = modes[mode]
     sys.stdout.write(_encode(work(Path(folder), int(number), float(seconds))).decode() + "\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from statistics import median
 
 import psutil  # type: ignore[import-untyped]
@@ -54,6 +54,11 @@ def _name(process: psutil.Process) -> str:
     """The part a process plays: the subcommand of ours, the program or title of others."""
     words: list[str] = process.cmdline()
     return words[words.index("-m") + 2] if "totalizer" in words else words[0].rsplit("/", 1)[-1]
+
+
+def memory_of(processes: Iterable[psutil.Process]) -> int:
+    """Resident bytes of some processes together, a page that N processes share counted as an Nth."""
+    return sum(_share_of(process) for process in processes)
 
 
 def second_start(stack: Stack, *, rounds: int) -> Iterator[Result]:

@@ -1,6 +1,7 @@
-"""The way in: batches and single events until they are stored, and what the stack itself costs.
+"""The way in: batches, streams and single events until they are stored, and what the stack itself costs.
 
-Everything runs on one fresh embedded stack, which is stopped and removed in the end.
+Everything runs on one fresh embedded stack, which is stopped and removed in the end. For two API
+processes it is started once more.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.batches import run_batches
+from benchmarks.batches import ALL, LARGE_BATCHES, run_batches
 from benchmarks.database import Database
+from benchmarks.endurance import memory_under_load
 from benchmarks.footprint import idle_memory, second_start
 from benchmarks.result import Result
-from benchmarks.singles import run_singles
-from benchmarks.stack import fresh_stack
+from benchmarks.singles import CONNECTIONS, CONNECTIONS_USUAL, run_singles
+from benchmarks.stack import Stack, fresh_stack
 
 
 class Size(NamedTuple):
@@ -38,7 +40,13 @@ class Size(NamedTuple):
 
 FULL = Size(batch_events=300_000, batch_rounds=3, single_events=60_000, single_rounds=3, rest_s=10.0, starts=3)
 #: Under a minute on two slow cores.
-QUICK = Size(batch_events=60_000, batch_rounds=2, single_events=12_000, single_rounds=2, rest_s=2.0, starts=1)
+QUICK = Size(batch_events=20_000, batch_rounds=1, single_events=6_000, single_rounds=1, rest_s=1.0, starts=1)
+
+
+def run_memory(minutes: float) -> Iterator[Result]:
+    """What the service's memory does while fifty producers send for so many minutes."""
+    with fresh_stack() as stack, tempfile.TemporaryDirectory(prefix="totalizer-bench-") as name:
+        yield from memory_under_load(stack, Path(name), minutes=minutes)
 
 
 def run(quick: bool) -> Iterator[Result]:
@@ -47,7 +55,22 @@ def run(quick: bool) -> Iterator[Result]:
     with fresh_stack() as stack, tempfile.TemporaryDirectory(prefix="totalizer-bench-") as name:
         yield from idle_memory(stack, after_s=size.rest_s)
         folder = Path(name)
-        with Database(stack) as database:
-            yield from run_batches(stack, database, folder, events=size.batch_events, rounds=size.batch_rounds)
-            yield from run_singles(stack, database, folder, events=size.single_events, rounds=size.single_rounds)
+        yield from _ways_in(stack, folder, size, workers=1)
         yield from second_start(stack, rounds=size.starts)
+        stack.stop()
+        stack.start(TOTALIZER_WORKERS="2")
+        yield from _ways_in(stack, folder, size, workers=2)
+
+
+def _ways_in(stack: Stack, folder: Path, size: Size, *, workers: int) -> Iterator[Result]:
+    """All of them with one API process; with more, the two that tell most."""
+    alone = workers == 1
+    with Database(stack) as database:
+        yield from run_batches(
+            stack, database, folder, cases=ALL if alone else LARGE_BATCHES, events=size.batch_events,
+            rounds=size.batch_rounds, workers=workers,
+        )  # fmt: skip
+        yield from run_singles(
+            stack, database, folder, connections=CONNECTIONS if alone else CONNECTIONS_USUAL,
+            events=size.single_events, rounds=size.single_rounds, workers=workers,
+        )  # fmt: skip

@@ -35,11 +35,15 @@ class Sender:
         port: where to send.
         connections: how many.
         requests: file of requests.
+        module: of the client.
+        more: further arguments of its command line.
     """
 
-    def __init__(self, port: int, connections: int, requests: Path) -> None:
+    def __init__(
+        self, port: int, connections: int, requests: Path, *more: str, module: str = "benchmarks.client"
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.client", str(port), str(connections), str(requests)],
+            [sys.executable, "-m", module, str(port), str(connections), str(requests), *more],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
@@ -61,6 +65,10 @@ class Sender:
     def failed(self) -> bool:
         """True if it has ended with an error."""
         return self._process.poll() not in (None, 0)
+
+    def ended(self) -> bool:
+        """True if it has ended."""
+        return self._process.poll() is not None
 
     def stop(self) -> None:
         """End it if it runs."""
@@ -126,11 +134,11 @@ def _await_stored(database: Database, events: int, sender: Sender) -> float:
 
 
 @contextmanager
-def bare_server(loop: str) -> Iterator[int]:
+def bare_server(loop: str, workers: int = 1) -> Iterator[int]:
     """The port of a bare server on an event loop, `uvloop` or `asyncio`, that runs meanwhile."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.bare", str(port), loop], cwd=ROOT, stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "benchmarks.bare", str(port), loop, str(workers)], cwd=ROOT, stdin=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,9 @@ BASELINE = "the same server with a bare handler"
 #: The loop the bare server would run on without the package that the API's loop comes from.
 BASELINE_ASYNCIO = "a bare handler on asyncio's own loop"
 #: Requests on their way at a time, one on each connection.
-CONNECTIONS = (64, 128)
+CONNECTIONS = (16, 64, 256)
+#: The middle one, where one is enough.
+CONNECTIONS_USUAL = (64,)
 #: Requests of the round that does not count.
 WARM_UP = 2000
 
@@ -40,31 +42,36 @@ class Round(NamedTuple):
     bare_asyncio: Report
 
 
-def run_singles(stack: Stack, database: Database, folder: Path, *, events: int, rounds: int) -> Iterator[Result]:
+def run_singles(
+    stack: Stack, database: Database, folder: Path, *, connections: Sequence[int], events: int, rounds: int,
+    workers: int = 1,
+) -> Iterator[Result]:  # fmt: skip
     """Requests a second and their latency, and events stored a second, for each number of connections.
 
     Args:
         stack: running.
         database: its.
         folder: for the requests.
+        connections: numbers of them.
         events: in a round.
         rounds: of each side, by turns.
+        workers: API processes of the stack, and processes of the bare servers.
     """
     path = folder / "singles"
     requests = make_requests(SINGLE_PATH, make_events(events), stack.port, stack.api_key())
     write_requests(path, requests)
     write_requests(folder / "warm", requests[:WARM_UP])
     del requests
-    with bare_server("uvloop") as uvloop_port, bare_server("asyncio") as asyncio_port:
+    with bare_server("uvloop", workers) as uvloop_port, bare_server("asyncio", workers) as asyncio_port:
         bare_ports = (uvloop_port, asyncio_port)
         for port in bare_ports:
-            send(port, CONNECTIONS[0], folder / "warm")
-        send(stack.port, CONNECTIONS[0], folder / "warm")
-        for connections in CONNECTIONS:
-            case = f"single events, {connections} connections"
+            send(port, connections[0], folder / "warm")
+        send(stack.port, connections[0], folder / "warm")
+        for some in connections:
+            case = f"single events, {some} connections" + (f", {workers} workers" if workers > 1 else "")
             played = []
             for number in range(rounds):
-                played.append(_play(stack, database, bare_ports, connections, path, events))
+                played.append(_play(stack, database, bare_ports, some, path, events))
                 note(f"{case}, round {number + 1} of {rounds}: {_words(played[-1])}")
             yield from _results(case, played)
 

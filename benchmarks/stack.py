@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -55,8 +55,11 @@ class Stack:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> float:
+    def start(self, **settings: str) -> float:
         """Start it; returns the seconds until the API says that it is ready.
+
+        Args:
+            settings: by variable, weaker than the environment's.
 
         Raises:
             OperationError: it does not start.
@@ -66,7 +69,7 @@ class Stack:
             # A session of its own: a terminal's Ctrl-C comes to us alone, and we stop it in order.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "totalizer", "up", "--home", str(self.home), "--port", str(self.port)],
-                cwd=self._log.parent, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self._log.parent, env=_environment(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         while health("127.0.0.1", self.port)[0] != 200:
@@ -156,7 +159,7 @@ def free_port() -> int:
         return port
 
 
-def _environment() -> dict[str, str]:
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if name.upper() not in _LEADING_AWAY}
     # What is measured is the server, not how soon it says that it is enough.
-    return {"RATE_LIMIT_MAX_REQUESTS": "0", **given}
+    return {"RATE_LIMIT_MAX_REQUESTS": "0", **settings, **given}

@@ -52,21 +52,28 @@ class CopyPiece(NamedTuple):
     keys: bytes
 
 
-def make_events(count: int) -> list[bytes]:
-    """Events as JSON of about 330 bytes, each with an id of its own, at random times of the last two hours."""
+def make_events(count: int, *, nameless: bool = False) -> list[bytes]:
+    """Events as JSON of about 330 bytes, each with an id of its own, at random times of the last two hours.
+
+    Args:
+        count: how many.
+        nameless: True for events without id and time: whenever they are sent, they are new and have just happened.
+    """
     choose = random.Random(SEED)
 
     def new_id() -> str:
         return str(uuid.UUID(int=choose.getrandbits(128), version=4))
+
+    def named() -> str:
+        return f'"id":"{new_id()}","executed_at":"{_time(latest - timedelta(milliseconds=choose.randrange(span_ms)))}",'
 
     users, teams = ([new_id() for _ in range(some)] for some in (USERS, TEAMS))
     latest = utc_datetime(SYSTEM_CLOCK.now_ns())
     span_ms = SPAN // timedelta(milliseconds=1)
     return [
         (
-            f'{{"id":"{new_id()}","user_id":"{choose.choice(users)}","team_id":"{choose.choice(teams)}",'
+            f'{{{"" if nameless else named()}"user_id":"{choose.choice(users)}","team_id":"{choose.choice(teams)}",'
             f'"command_name":"{choose.choice(_COMMANDS)}","execution_time_ms":{choose.randrange(20_000)},"status":"{choose.choice(_STATUSES)}",'
-            f'"executed_at":"{_time(latest - timedelta(milliseconds=choose.randrange(span_ms)))}",'
             f'"context":{{"branch":"{choose.choice(_BRANCHES)}","shell":"zsh","exit_code":{choose.randrange(3)}}}}}'
         ).encode()
         for _ in range(count)
@@ -77,19 +84,21 @@ def _time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
-def batch_bodies(events: Sequence[bytes]) -> list[bytes]:
-    """The bodies of batch requests that hold these events, in order."""
+def batch_bodies(events: Sequence[bytes], size: int = BATCH_EVENTS) -> list[bytes]:
+    """The bodies of batch requests that hold these events, in order, `size` in each."""
     return [
-        b'{"' + EVENT_TYPE.encode() + b'":[' + b",".join(events[start : start + BATCH_EVENTS]) + b"]}"
-        for start in range(0, len(events), BATCH_EVENTS)
+        b'{"' + EVENT_TYPE.encode() + b'":[' + b",".join(events[start : start + size]) + b"]}"
+        for start in range(0, len(events), size)
     ]
 
 
-def make_requests(path: str, bodies: Iterable[bytes], port: int, api_key: str) -> list[bytes]:
+def make_requests(
+    path: str, bodies: Iterable[bytes], port: int, api_key: str, media_type: str = "application/json"
+) -> list[bytes]:
     """Whole HTTP requests, ready to be sent."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {api_key}\r\n"
-        "content-type: application/json\r\ncontent-length: "
+        f"content-type: {media_type}\r\ncontent-length: "
     ).encode()
     return [b"%s%d\r\n\r\n%s" % (head, len(body), body) for body in bodies]
 

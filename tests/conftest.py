@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from crash import tally
 from support import SECRET, Cluster, Database, RunningStack, Stack, new_organization
 from totalizer.catalog import Catalog, load_catalog
 from totalizer.ops.embedded import EmbeddedPostgres
@@ -14,6 +16,25 @@ from totalizer.ops.embedded import EmbeddedPostgres
 # How long something takes is no matter of a test: machines are slow at times.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where several processes share the tests, each hands over what faults it injected."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tally"] = tally.figures()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what one of these processes counted; one that died counted nothing."""
+    if "tally" in getattr(node, "workeroutput", {}):
+        tally.add(node.workeroutput["tally"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What faults this run really injected."""
+    if (line := tally.line()) is not None:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+import traceback
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -49,17 +50,23 @@ def sender(run: str, first: int, last: int | None) -> int:
     child = os.fork()
     if child == 0:
         os.close(reading)
+        code = 1
         try:
             send(run, first, writing, last)
+            code = 0
         finally:
-            os._exit(0)
+            if code:
+                traceback.print_exc()
+            os._exit(code)  # the parent's end is not the child's
     os.close(writing)
     if last is None:
         time.sleep(random.uniform(0, LIFE_S_MAX))
         os.kill(child, signal.SIGKILL)
     with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()
-    os.waitpid(child, 0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if ended not in (0, -signal.SIGKILL):
+        sys.exit(f"a sender failed by itself, after entry {first - 1 + len(told) // 8}")
     whole = len(told) // 8
     return struct.unpack_from("q", told, (whole - 1) * 8)[0] if whole else first - 1
 
@@ -91,7 +98,10 @@ def counted(run: str) -> int | None:
 def main(kills: int) -> int:
     """Kill `kills` senders; 0 if the server's total is exactly what was acknowledged."""
     run = f"run-{time.time_ns()}"
-    safe = -1
+    # The first entry is sent from here, so that what a sender imports is there before it is forked.
+    with open(os.devnull, "wb", buffering=0) as nobody:
+        send(run, 0, nobody.fileno(), 0)
+    safe = 0
     for _ in range(kills):
         safe = sender(run, safe + 1, None)
     safe = sender(run, safe + 1, safe + 10)

@@ -22,6 +22,7 @@ from totalizer.store.roles import Role, role_dsn
 if TYPE_CHECKING:
     # Each process imports its own parts only: the loader needs no web framework, the API no Alembic.
     from totalizer.edge.folder import Folders
+    from totalizer.query.cost import QueryLimits
     from totalizer.store.plan import Plan
     from totalizer.web.limits import Limits
 
@@ -172,3 +173,14 @@ def limits_of(settings: Settings) -> Limits:
         reads=single if reads is None else reads,
         bytes=settings.rate_limit_bytes,
     )
+
+
+def query_limits_of(settings: Settings) -> QueryLimits:
+    """What one query may cost."""
+    from totalizer.query.cost import QueryLimits
+
+    return QueryLimits(
+        windows=settings.query_windows_max, events=settings.query_events_max,
+        dirty_events=settings.query_dirty_events_max, timeout_ms=settings.query_timeout_ms,
+        concurrency=settings.query_concurrency,
+    )  # fmt: skip

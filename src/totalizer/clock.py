@@ -52,6 +52,13 @@ def utc_text(now_ns: int) -> str:
     return f"{_second_text(seconds)}.{nanoseconds // 1000:06d}Z"
 
 
+def utc_text_and_later(now_ns: int, later_s: int) -> tuple[str, str]:
+    """A nanosecond timestamp and that of so many whole seconds later, as `utc_text` has them."""
+    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
+    part = f".{nanoseconds // 1000:06d}Z"
+    return _second_text(seconds) + part, _second_text(seconds + later_s) + part
+
+
 @lru_cache(maxsize=64)
 def _second_text(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

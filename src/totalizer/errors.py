@@ -214,6 +214,10 @@ class Refusal(Enum):
     INVALID_EVENT = "invalid_event"
     INVALID_TIME = "invalid_time"
     INVALID_QUERY = "invalid_query"
+    QUERY_TOO_LARGE = "query_too_large"
+    QUERY_TIMEOUT = "query_timeout"
+    DATA_CHANGED = "data_changed"
+    TOO_MANY_QUERIES = "too_many_queries"
     REQUEST_UNDER_WAY = "request_under_way"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     RATE_LIMITED = "rate_limited"
@@ -242,6 +246,10 @@ STATUS_OF: dict[Refusal, int] = {
     Refusal.INVALID_EVENT: 422,
     Refusal.INVALID_TIME: 422,
     Refusal.INVALID_QUERY: 422,
+    Refusal.QUERY_TOO_LARGE: 422,
+    Refusal.QUERY_TIMEOUT: 422,
+    Refusal.DATA_CHANGED: 409,
+    Refusal.TOO_MANY_QUERIES: 429,
     Refusal.REQUEST_UNDER_WAY: 409,
     Refusal.IDEMPOTENCY_CONFLICT: 422,
     Refusal.RATE_LIMITED: 429,

@@ -61,6 +61,23 @@ class Failpoint(Enum):
     PIECE_COMMITTED = "load.piece.committed"
     BEFORE_DISCARD = "load.piece.before_discard"
     PIECE_DISCARDED = "load.piece.discarded"
+    SHARD_LOCKED = "rollup.shard.locked"
+    MARKS_TAKEN = "rollup.marks.taken"
+    LEVEL_DELETED = "rollup.level.deleted"
+    LEVEL_INSERTED = "rollup.level.inserted"
+    SHARD_COMMITTED = "rollup.shard.committed"
+    FLOOR_RAISED = "retention.floor.raised"
+    EVENTS_REMOVED = "retention.events.removed"
+    PARTITION_COUNTED = "retention.partition.counted"
+    PARTITION_DROPPED = "retention.partition.dropped"
+    IDS_FORGOTTEN = "retention.ids.forgotten"
+    ROLLUP_ROWS_REMOVED = "retention.rollup.removed"
+    LATE_REMOVED = "retention.late.removed"
+    BEFORE_LATE = "late.section.begun"
+    LATE_TAKEN = "late.events.taken"
+    LATE_MERGED = "late.level.merged"
+    LATE_NOTED = "late.events.noted"
+    LATE_APPLIED = "late.events.applied"
 
 
 class Action(Enum):

@@ -11,7 +11,15 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
-from totalizer.app import aggregation_of, catalog_for, dsn_of, limits_of, secret_of, spool_of
+from totalizer.app import (
+    aggregation_of,
+    catalog_for,
+    dsn_of,
+    limits_of,
+    query_limits_of,
+    secret_of,
+    spool_of,
+)
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
 from totalizer.settings import Settings, hand_down, load_settings
@@ -19,11 +27,19 @@ from totalizer.store.roles import Role
 from totalizer.telemetry import configure_logging, logger
 
 if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool
     from redis.asyncio import Redis
 
+    from totalizer.collect import Collector
+    from totalizer.journal import Journal
+    from totalizer.web.api import Services
+    from totalizer.web.durable import JournalWaiters
     from totalizer.web.front import Front
     from totalizer.web.identity_token import TokenVerifier
+    from totalizer.web.ingest import Ingest
     from totalizer.web.limits import Limiter
+    from totalizer.web.receipts import Receipts
+    from totalizer.web.sessions import Sessions
 
 #: New objects between two looks of the garbage collector. Requests leave no cycles, so it seldom finds anything.
 GC_THRESHOLD = 20_000
@@ -115,97 +131,150 @@ def create_front(listener: int) -> Front:
     Args:
         listener: descriptor of the socket that connections are accepted from.
     """
-    from psycopg_pool import AsyncConnectionPool
-    from redis.asyncio import Redis
-
-    from totalizer.collect import Collector
-    from totalizer.journal import claim
-    from totalizer.query.completeness import LocalJournals
-    from totalizer.query.run import QueryService, configure_reader
-    from totalizer.server import DRAIN_S, DRAIN_SIGNAL
-    from totalizer.web.api import Services, create_api
-    from totalizer.web.asgi_bridge import AsgiBridge
-    from totalizer.web.body import BodyReader
-    from totalizer.web.durable import JournalWaiters
-    from totalizer.web.front import Front
-    from totalizer.web.idempotency import Repeats
-    from totalizer.web.identity import Authenticator
-    from totalizer.web.ingest import Ingest
-    from totalizer.web.quarantine import Quarantine
-    from totalizer.web.receipts import Receipts, receipt_key
-    from totalizer.web.rejections import Rejections
-    from totalizer.web.route_table import session_routes
-    from totalizer.web.sessions import Sessions
-
     settings = load_settings()
     configure_logging(settings.log_level, "api")
-    catalog = catalog_for(settings)
-    waiters = JournalWaiters()
-    journal = claim(
-        spool_of(settings), "api", segment_bytes=settings.journal_segment_bytes,
-        quota_bytes=settings.journal_quota_bytes, on_commit=waiters.on_commit,
-    )  # fmt: skip
-    pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-        dsn_of(settings, Role.APP), min_size=1, max_size=settings.db_pool_size, open=False, timeout=5,
-        configure=configure_reader, kwargs={"options": "-c timezone=UTC"}, name="app",
-    )  # fmt: skip
-    redis = None
-    if settings.redis_url is not None:
-        redis = Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1)
-    limiter = limiter_of(settings, redis)
-    authenticator = Authenticator(
-        pool, SYSTEM_CLOCK, limiter, token_verifier_of(settings), cache_s=settings.key_cache_ms / 1000
-    )
-    collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
-    rejections = Rejections(pool, SYSTEM_CLOCK, catalog.event_types)
-    collector.on_rejected = rejections.count
-    queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)))
-    receipts = Receipts(receipt_key(secret_of(settings)), journal.id, SYSTEM_CLOCK, days=settings.receipt_days)
-    sessions = Sessions(collector, pool, SYSTEM_CLOCK)
-    bodies = BodyReader(SYSTEM_CLOCK, bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
-    ingest = Ingest(
-        authenticator, collector, journal, bodies=bodies, receipts=receipts,
-        repeats=Repeats(SYSTEM_CLOCK, redis), more=session_routes(sessions),
-    )  # fmt: skip
-    quarantine = Quarantine(dsn_of(settings, Role.WRITER), collector)
-    api = create_api(
-        Services(
-            authenticator, queries, pool, catalog, ingest, redis, aggregation_of(settings), receipts, quarantine,
-            sessions,
-        )
-    )  # fmt: skip
-    logger().info("api ready", journal=journal.id)
+    process = ApiProcess(settings, listener)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return process.front
 
-    async def start() -> None:
-        waiters.attach(asyncio.get_running_loop(), journal)
+
+class ApiProcess:
+    """The parts of one API process, opened before its first request and closed after its last.
+
+    Args:
+        settings: of the service.
+        listener: descriptor of the socket that connections are accepted from.
+
+    Attributes:
+        front: what the server calls.
+
+    Raises:
+        ConfigurationError, OperationError: it cannot start with these settings.
+    """
+
+    def __init__(self, settings: Settings, listener: int) -> None:
+        from totalizer.web.api import create_api
+        from totalizer.web.asgi_bridge import AsgiBridge
+        from totalizer.web.body import BodyReader
+        from totalizer.web.durable import JournalWaiters
+        from totalizer.web.front import Front
+
+        self._settings, self._listener = settings, listener
+        self._waiters = JournalWaiters()
+        self._journal = claim_journal(settings, self._waiters)
+        self._pool, self._redis = pool_of(settings), redis_of(settings)
+        self._limiter = limiter_of(settings, self._redis)
+        self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
+        services = self._services()
+        self.front = Front(services.ingest, AsgiBridge(create_api(services), self._bodies), self._start, self._stop)
+        logger().info("api ready", journal=self._journal.id)
+
+    def _services(self) -> Services:
+        """What the routes work with."""
+        from totalizer.collect import Collector
+        from totalizer.query.cache import AnswerCache
+        from totalizer.query.completeness import LocalJournals
+        from totalizer.query.run import QueryService
+        from totalizer.web.api import Services
+        from totalizer.web.identity import Authenticator
+        from totalizer.web.quarantine import Quarantine
+        from totalizer.web.receipts import Receipts, receipt_key
+        from totalizer.web.rejections import Rejections
+        from totalizer.web.sessions import Sessions
+
+        settings, pool = self._settings, self._pool
+        catalog = catalog_for(settings)
+        self._authenticator = Authenticator(
+            pool, SYSTEM_CLOCK, self._limiter, token_verifier_of(settings), cache_s=settings.key_cache_ms / 1000
+        )
+        collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
+        self._rejections = Rejections(pool, SYSTEM_CLOCK, catalog.event_types)
+        collector.on_rejected = self._rejections.count
+        receipts = Receipts(
+            receipt_key(secret_of(settings)), self._journal.id, SYSTEM_CLOCK, days=settings.receipt_days
+        )
+        sessions = Sessions(collector, pool, SYSTEM_CLOCK)
+        cache = AnswerCache(SYSTEM_CLOCK, ttl_s=settings.cache_ttl_s, bytes_max=settings.cache_bytes, redis=self._redis)
+        queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)), query_limits_of(settings), cache)
+        return Services(
+            authenticator=self._authenticator, queries=queries,
+            pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions), redis=self._redis,
+            aggregation=aggregation_of(settings), receipts=receipts,
+            quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
+        )  # fmt: skip
+
+    def _ingest(self, collector: Collector, receipts: Receipts, sessions: Sessions) -> Ingest:
+        from totalizer.web.idempotency import Repeats
+        from totalizer.web.ingest import Ingest
+        from totalizer.web.route_table import session_routes
+
+        return Ingest(
+            self._authenticator, collector, self._journal, bodies=self._bodies, receipts=receipts,
+            repeats=Repeats(SYSTEM_CLOCK, self._redis), more=session_routes(sessions),
+        )  # fmt: skip
+
+    async def _start(self) -> None:
+        from totalizer.server import DRAIN_SIGNAL
+
+        loop = asyncio.get_running_loop()
+        self._waiters.attach(loop, self._journal)
         # Not waiting: without a database the API still starts, says so in its health, and gets ready by itself.
-        await pool.open(wait=False)
-        bodies.start()
-        limiter.start()
-        rejections.start()
-
-        asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain)
+        await self._pool.open(wait=False)
+        self._bodies.start()
+        self._limiter.start()
+        self._rejections.start()
+        loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         end_with_parent()
 
-    def drain() -> None:
-        front.closing = True
-        stop_accepting(listener)
+    def _drain(self) -> None:
+        """Another process takes over: no new connections, and each open one ends with its next answer."""
+        from totalizer.server import DRAIN_S
+
+        self.front.closing = True
+        stop_accepting(self._listener)
         asyncio.get_running_loop().call_later(DRAIN_S, os.kill, os.getpid(), signal.SIGTERM)
 
-    async def stop() -> None:
-        bodies.stop()
-        await limiter.stop()
-        await rejections.stop()
-        await authenticator.close()
-        await pool.close()
-        if redis is not None:
-            await redis.aclose()
-        journal.close()
+    async def _stop(self) -> None:
+        self._bodies.stop()
+        await self._limiter.stop()
+        await self._rejections.stop()
+        await self._authenticator.close()
+        await self._pool.close()
+        if self._redis is not None:
+            await self._redis.aclose()
+        self._journal.close()
 
-    front = Front(ingest, AsgiBridge(api, bodies), start, stop)
-    return front
+
+def claim_journal(settings: Settings, waiters: JournalWaiters) -> Journal:
+    """A journal of this process' own."""
+    from totalizer.journal import claim
+
+    return claim(
+        spool_of(settings), "api", segment_bytes=settings.journal_segment_bytes,
+        quota_bytes=settings.journal_quota_bytes, on_commit=waiters.on_commit,
+    )  # fmt: skip
+
+
+def pool_of(settings: Settings) -> AsyncConnectionPool[Any]:
+    """Connections as the app role, not opened yet."""
+    from psycopg_pool import AsyncConnectionPool
+
+    from totalizer.query.run import configure_reader
+
+    return AsyncConnectionPool(
+        dsn_of(settings, Role.APP), min_size=1, max_size=settings.db_pool_size, open=False, timeout=5,
+        configure=configure_reader, kwargs={"options": "-c timezone=UTC"}, name="app",
+    )  # fmt: skip
+
+
+def redis_of(settings: Settings) -> Redis | None:
+    """The way to Redis; None if none is set."""
+    from redis.asyncio import Redis
+
+    if settings.redis_url is None:
+        return None
+    return Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1)

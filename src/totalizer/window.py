@@ -14,21 +14,30 @@ BASE = timedelta(minutes=BASE_MINUTES)
 class Grain(Enum):
     """A length of window that can be asked for. The value is what a query writes."""
 
+    MINUTE = "1m"
+    FIVE = "5m"
     BASE = "15m"
     HOUR = "1h"
     DAY = "1d"
     WEEK = "1w"
     MONTH = "1mo"
+    QUARTER = "1q"
+    YEAR = "1y"
 
     @property
-    def unit(self) -> str:
-        """The field name PostgreSQL's date_trunc takes; the base has none."""
-        return {"1h": "hour", "1d": "day", "1w": "week", "1mo": "month"}[self.value]
+    def minutes(self) -> int:
+        """Minutes of a window that is cut by the clock; 0 of one that is cut by the calendar."""
+        return {"1m": 1, "5m": 5, "15m": BASE_MINUTES, "1h": 60}.get(self.value, 0)
+
+    @property
+    def months(self) -> int:
+        """Months of a window that is so many of them; else 0."""
+        return {"1mo": 1, "1q": 3, "1y": 12}.get(self.value, 0)
 
     @property
     def calendar(self) -> bool:
         """True if the window's edges depend on the calendar of a time zone's days."""
-        return self in (Grain.DAY, Grain.WEEK, Grain.MONTH)
+        return not self.minutes
 
 
 def zone(name: str) -> ZoneInfo:

@@ -170,8 +170,20 @@ def test_a_stream_goes_on_where_it_was_broken_off(own_stack: Stack, tmp_path: Pa
         )
     )  # fmt: skip
     assert killed
-    assert answer.json() == {"accepted": 20_000, "rejected": 0, "lines": 20_000, "items": []}
+    told = answer.json()
+    blocks = told.pop("receipts")
+    assert told == {"accepted": 20_000, "rejected": 0, "lines": 20_000, "items": []}
     stack.drain()
+    fates = [
+        requests.get(
+            f"{stack.url}/api/metrics/receipts/{block['receipt']}", headers={"authorization": f"Bearer {stack.key}"},
+            timeout=30,
+        ).json()
+        for block in blocks
+    ]  # fmt: skip
+    assert {fate["status"] for fate in fates} == {"done"}
+    assert sum(fate["loaded"] + fate["duplicate"] for fate in fates) == 20_000
+    assert sum(fate["duplicate"] for fate in fates) <= 10_000, "what was taken before it was killed"
     [(stored, ids)] = stack.sql(
         "SELECT count(*)::int, count(DISTINCT external_id)::int FROM events.time_entries WHERE organization_id = %s",
         stack.organization_id,

@@ -10,11 +10,13 @@ from typing import NamedTuple
 #: Of the random faults of a run, how many parts in a thousand are of each kind: the cheaper, the more. Beside each,
 #: what one takes on two slow cores.
 SHARES = {
-    "power": 780,  # 10 ms, on the model of a disk
+    "power": 620,  # 10 ms, on the model of a disk
+    "edge power": 150,  # 30 ms, likewise, with batch files
     "writer killed": 100,  # 25 ms, a forked process
     "writer refused": 60,  # 20 ms
     "loader killed": 24,  # 250 ms, with a database
     "connection": 20,  # 250 ms
+    "edge killed": 10,  # 800 ms, a process that starts
     "resends": 8,  # 300 ms
     "client": 5,  # 20 ms
     "server": 3,  # 1 s: an immediate stop and a start

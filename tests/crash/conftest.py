@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from crash import tally
 from crash.chances import Chances
 from crash.pipeline import Pipeline
 from support import Cluster, Database
@@ -41,12 +40,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.path.parent == Path(__file__).parent:
                 item.add_marker(pytest.mark.timeout(0))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What this run really did."""
-    if (line := tally.line()) is not None:
-        terminalreporter.write_line(line)
 
 
 @pytest.fixture

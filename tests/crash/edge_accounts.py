@@ -26,21 +26,24 @@ def entry_of(name: str) -> dict[str, Any]:
     }
 
 
-def put_right(folders: Folders) -> None:
-    """What the next processes do: deliver what waits, try failed batches again."""
+def put_right(folders: Folders) -> list[str]:
+    """What the next processes do: deliver what waits, try failed batches again. What would not be put right."""
+    left = []
     with SmartBatchAggregator(data_path=folders.data, flush_on_sigterm=False) as aggregator:
         aggregator.flush()
         aggregator.adopt()
         for path in folders.failed_files():
-            assert aggregator.process_batch(decode_failed_file(path.read_bytes(), path.name).batch).success
-            path.unlink()
-    assert [status for status in waiting(folders) if status.waiting or status.error] == []
+            if aggregator.process_batch(decode_failed_file(path.read_bytes(), path.name).batch).success:
+                path.unlink()
+            else:
+                left.append(f"not delivered: {path.name}")
+    return left + [f"waits still: {status}" for status in waiting(folders) if status.waiting or status.error]
 
 
 def judge_folders(folders: Folders, known: Known) -> Verdict:
     """Every entry in delivered files, after everything was put right, against what is known."""
-    put_right(folders)
-    books = [f"left: {path.name}" for path in _strays(folders)]
+    books = put_right(folders)
+    books += [f"left: {path.name}" for path in _strays(folders)]
     found = []
     for path in folders.batch_files():
         try:

@@ -42,6 +42,17 @@ def deliberate() -> Iterator[None]:
         _deliberate -= 1
 
 
+def figures() -> dict[str, dict[str, int]]:
+    """What this process counted, to be added up by another."""
+    return {"faults": dict(_faults), "broken": dict(_broken)}
+
+
+def add(other: dict[str, dict[str, int]]) -> None:
+    """Add the figures of another process."""
+    _faults.update(other["faults"])
+    _broken.update(other["broken"])
+
+
 def line() -> str | None:
     """The sum, for the end of a run; None if no fault has happened."""
     if not _faults:

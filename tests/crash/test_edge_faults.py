@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from crash import tally
 from crash.chances import Chances
 from crash.edge_accounts import entry_of, judge_folders
 from crash.oracle import KEPT, Known, Ledger
@@ -77,6 +78,7 @@ def test_a_full_disk_takes_nothing_more_loses_nothing_and_goes_on_when_there_is_
     for _ in range(400):
         refused += 1 - sender.add(1)
     assert refused > 0
+    tally.count("full disk")
     with pytest.raises(FlushError):
         aggregator.force_flush()
     assert aggregator.get_current_batch_size() > 0
@@ -197,6 +199,7 @@ def test_fifty_processes_on_one_folder_lose_and_double_nothing(tmp_path: Path, c
     for victim in victims:
         time.sleep(chance.uniform(0, 0.2))
         victim.kill()
+        tally.count("kill")
     for process in processes:
         _, output = process.communicate(timeout=max(deadline - time.monotonic(), 1))
         assert process.returncode in (0, -signal.SIGKILL), output
@@ -207,14 +210,21 @@ def test_fifty_processes_on_one_folder_lose_and_double_nothing(tmp_path: Path, c
 
 
 def test_killed_at_any_moment_again_and_again(tmp_path: Path, chances: Chances) -> None:
-    """Processes with four threads each, one after the other on the same folders, killed by the clock."""
+    """Processes with four threads each, one after the other on the same folders, killed by the clock.
+
+    Every second one is in the midst of its work by then, however slowly it started; the others may be anywhere.
+    """
     folders, ledger = Folders(tmp_path / "aggregated"), tmp_path / "ledger"
     known = Ledger(ledger)
     chance = chances.of("edge killed")
-    for number in range(max(chances.faults // 10, 1)):
+    for number in range(chances.share("edge killed")):
+        said = ledger.stat().st_size
         process = start(folders, ledger, f"k{number}", 400, threads=4)
-        time.sleep(chance.uniform(0.2, 0.9))
+        if number % 2 == 0:
+            wait_until(lambda said=said: b"acknowledged" in ledger.read_bytes()[said:], "an entry that is taken")
+        time.sleep(chance.uniform(0.0, 0.7))
         process.kill()
+        tally.count("kill")
         process.communicate()
     assert len(known.known().acknowledged) > 0
     assert judge_folders(folders, known.known()) == KEPT

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from crash import tally
 from crash.chances import Chances
 from crash.edge_accounts import entry_of, judge_folders
 from crash.oracle import KEPT, Known, Verdict
@@ -73,6 +74,7 @@ class Machine:
         image = disk.image if disk.image is not None else disk.lose_power()
         shutil.rmtree(self.folders.data.parent)
         self.losses += 1
+        tally.count("power loss")
         self.folders = self._folders()
         self.folders.data.parent.mkdir(parents=True)
         # A draft has the number of its process in its name. Those before the loss were of another one.
@@ -101,9 +103,9 @@ class Machine:
         return judge_folders(self.folders, self.known)
 
 
-def first_broken(place: Path, chances: Chances) -> tuple[str, Verdict] | None:
-    """Lose power as often as is to be tried; the first loss that broke the promise, None if none did."""
-    for number in range(chances.faults // GENERATIONS + 1):
+def first_broken(place: Path, chances: Chances, losses: int) -> tuple[str, Verdict] | None:
+    """Lose power so often; the first loss that broke the promise, None if none did."""
+    for number in range(-(-losses // GENERATIONS)):
         machine = Machine(place / str(number), chances.of("edge power", number))
         for _ in range(GENERATIONS):
             machine.live_until_the_power_fails()
@@ -118,4 +120,4 @@ def test_power_losses_take_nothing_that_was_acknowledged(
     tmp_path: Path, chances: Chances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("totalizer.edge.courier.BACKOFF_S", 0.0)
-    assert first_broken(tmp_path, chances) is None
+    assert first_broken(tmp_path, chances, chances.share("edge power")) is None

@@ -242,6 +242,27 @@ def name_of(stack: Stack) -> str:
     return str(row[0])
 
 
+def test_who_changes_keys_is_in_the_log(mine: Stack, guarded: RunningStack) -> None:
+    by_token = f"Bearer {token(mine.organization_id, 'admin', sub='jane')}"
+    made = ask(mine.url, "POST", "/api/keys", by_token, {"name": "k", "scopes": ["admin"]}).json()
+    rotated = ask(mine.url, "POST", f"/api/keys/{made['id']}/rotate", f"Bearer {made['key']}").json()
+    assert ask(mine.url, "DELETE", f"/api/keys/{rotated['id']}", by_token).status == 204
+    assert ask(mine.url, "DELETE", f"/api/keys/{rotated['id']}", by_token).status == 404, "and changes nothing"
+
+    def noted() -> list[dict[str, Any]]:
+        lines = (guarded.home / "log" / "api.log").read_text().splitlines()
+        found = (json.loads(line) for line in lines if mine.organization_id in line)
+        return [line for line in found if line["event"].startswith("API key ")]
+
+    wait_until(lambda: len(noted()) >= 3, "the log")
+    said = [(line["event"], line["key_id"], line.get("by_key"), line.get("by_user")) for line in noted()]
+    assert said == [
+        ("API key made", made["id"], None, "jane"), ("API key rotated", made["id"], made["id"], None),
+        ("API key revoked", rotated["id"], None, "jane"),
+    ]  # fmt: skip
+    assert not any(secret in json.dumps(noted()) for secret in (made["key"], rotated["key"]))
+
+
 def test_keys_over_http_from_birth_to_end(mine: Stack) -> None:
     admin = f"Bearer {key_of(mine, 'admin')}"
     made = ask(mine.url, "POST", "/api/keys", admin, {"name": "writer", "scopes": ["ingest"]})

@@ -187,7 +187,7 @@ def test_keys_and_types_and_paths(stack: Any, post: Any, get: Any) -> None:
     assert post(path, COMMAND, headers={"content-type": "Application/JSON; charset=UTF-8"}).status == 202
     post("/api/metrics/dreams", COMMAND).refused(404, "not_found")
     post("/api/metrics/aggregated", COMMAND).refused(405, "method_not_allowed")
-    wrong_method = get(path)
+    wrong_method = get("/api/metrics/batch")
     wrong_method.refused(405, "method_not_allowed")
     assert wrong_method.headers["allow"] == "POST, OPTIONS"
     get("/api/metrics/aggregated", key="tz_wrong").refused(401, "unauthenticated")

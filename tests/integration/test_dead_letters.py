@@ -237,7 +237,7 @@ def test_a_full_disk_drops_nothing(refused: Refused, tmp_path: Path, monkeypatch
     if not Path("/dev/full").exists():
         unavailable("no /dev/full on this system")
     refused.send(1)
-    monkeypatch.setattr("totalizer.load.drop._create", lambda file: os.open("/dev/full", os.O_WRONLY))
+    monkeypatch.setattr("totalizer.load.drop_file._create", lambda file: os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(OperationError, match="No space left"):
         list(drop_letters(refused.writer, refused.ids(), tmp_path / "x"))
     assert refused.state() == (0, 1, (0, 0, 0, 1, 0))

@@ -60,7 +60,15 @@ def test_without_an_organisation_no_rows(database: Any, two: Any, table: str) ->
 
 
 @pytest.mark.parametrize(
-    "table", [*TABLES, "totalizer.dirty_marks", "totalizer.load_ledger", "totalizer.organizations", *FATES]
+    "table",
+    [
+        *TABLES,
+        "totalizer.dirty_marks",
+        "totalizer.load_ledger",
+        "totalizer.organizations",
+        "totalizer.data_versions",
+        *FATES,
+    ],
 )
 def test_asking_for_another_organisation_by_name_finds_nothing(database: Any, two: Any, table: str) -> None:
     mine, theirs = two

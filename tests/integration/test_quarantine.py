@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,12 +105,16 @@ def test_what_was_stored_meanwhile_is_found(strict: Strict) -> None:
     assert strict.figures(one) == {"duplicate": 1}
 
 
-def test_what_is_dropped_is_told_once_more_and_counted(strict: Strict) -> None:
+def test_what_is_dropped_is_told_once_more_and_counted(strict: Strict, stack: Any) -> None:
     [one] = strict.refuse(slow(id="mine"))
     status, dropped = strict.ask("DELETE", f"{QUARANTINE}/{one['quarantine_id']}")
     assert (status, dropped["status"], dropped["event"]["id"]) == (200, "dropped", "mine")
     assert strict.ask("DELETE", f"{QUARANTINE}/{one['quarantine_id']}")[0] == 404
     assert strict.figures(one) == {"dropped": 1}
+    log = (stack.running.home / "log" / "api.log").read_text().splitlines()
+    [line] = [line for line in map(json.loads, log) if line["event"] == "event in quarantine dropped"
+              and line["organization"] == stack.organization_id]  # fmt: skip
+    assert (line["level"], line["event_id"], line["by_key"] is None) == ("info", one["quarantine_id"], False)
     told = strict.ask("GET", "/api/metrics/stats")[1]
     assert (told["accepted"], told["dropped"], told["quarantined"]) == (1, 1, 0)
 

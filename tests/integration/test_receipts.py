@@ -104,6 +104,40 @@ def test_a_receipt_is_its_organisations_alone_and_cannot_be_made_up(sender: Send
     assert sender.ask("GET", RECEIPTS + receipt)[0] == 200
 
 
+def test_a_stream_has_a_receipt_for_each_block(sender: Sender) -> None:
+    """Every event that is not stored is found by its line, whatever else was journalled meanwhile."""
+    lines = [json.dumps(command(id=f"e{number}")).encode() for number in range(2500)]
+    lines[7], lines[1200], lines[1201] = b"", b"{bad", lines[3]
+    body = b"\n".join(lines)
+    streamed = {"content-type": "application/x-ndjson"}
+    status, answer = sender.ask("POST", "/api/metrics/commands", body, **streamed)
+    assert (status, answer["accepted"], answer["rejected"], answer["lines"]) == (202, 2498, 1, 2500)
+    blocks = answer["receipts"]
+    assert (blocks[0]["first_line"], blocks[-1]["last_line"]) == (1, 2500)
+    told = [(block["first_line"], sender.fates(block["receipt"])) for block in blocks]
+    assert (sum(fates["loaded"] for _, fates in told), sender.stored()) == (2497, 2497)
+    assert [
+        (first + item["index"], item["status"], item["id"]) for first, fates in told for item in fates["items"]
+    ] == [(1202, "duplicate", "e3")]
+    assert sender.ask("POST", "/api/metrics/commands?atomic=true", body, **streamed)[1]["code"] == "bad_request"
+
+
+def test_open_protocols_have_their_receipt_in_a_header_field(sender: Sender) -> None:
+    event = {"specversion": "1.0", "type": "a.b", "source": "/s", "id": "1"}
+    message = {"type": "track", "event": "E", "userId": "u", "messageId": "m"}
+    for path, body, accepted in (
+        ("/api/v1/events", [event, event, {**event, "data": 1}], 3), ("/v1/batch", {"batch": [message] * 2}, 2),
+    ):  # fmt: skip
+        answer = HTTP.request(
+            "POST", sender.stack.url + path, body=json.dumps(body).encode(),
+            headers={"authorization": f"Bearer {sender.key}", "content-type": "application/json"},
+        )  # fmt: skip
+        assert answer.status in (200, 204), answer.data
+        fates = sender.fates(answer.headers["totalizer-receipt"])
+        assert (fates["accepted"], fates["loaded"]) == (accepted, 1)
+        assert fates["duplicate"] + fates["conflict"] == accepted - 1
+
+
 def test_all_or_nothing(sender: Sender) -> None:
     status, problem = sender.send(command(id="good"), command(id="bad", status="odd"), query="?atomic=true")
     assert (status, problem["code"], problem["accepted"], problem["rejected"]) == (422, "invalid_event", 0, 2)

@@ -14,6 +14,8 @@ from support import Stack, new_organization
 
 HTTP = urllib3.PoolManager(retries=False, timeout=30)
 USER, TEAM = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11", "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c12"
+#: A session that nobody started.
+UNKNOWN = "0b0f9d7e-61a4-4f0e-9f5b-3d2f6c1a7e44"
 
 
 def send(stack: Stack, method: str, path: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
@@ -100,9 +102,9 @@ def test_a_session_of_another_organisation_is_not_there(stack: Stack) -> None:
         ("POST", "start", {"user_id": USER, "session_id": "x"}, 422, "session_id: must be a UUID"),
         ("POST", "start", [1], 400, "JSON"),
         ("PUT", "nothing", {}, 404, "is a UUID"),
-        ("PUT", str(uuid.uuid4()), [1], 400, "JSON"),
-        ("PUT", str(uuid.uuid4()), {"user_id": USER, "clicks": 1}, 422, "clicks: unknown field"),
-        ("PUT", str(uuid.uuid4()), {"user_id": USER, "ended_at": "soon"}, 422, "occurred_at: 'soon' is not"),
+        ("PUT", UNKNOWN, [1], 400, "JSON"),
+        ("PUT", UNKNOWN, {"user_id": USER, "clicks": 1}, 422, "clicks: unknown field"),
+        ("PUT", UNKNOWN, {"user_id": USER, "ended_at": "soon"}, 422, "occurred_at: 'soon' is not"),
     ],
 )
 def test_what_is_wrong_is_told(stack: Stack, method: str, path: str, body: Any, status: int, part: str) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from totalizer.catalog import FieldType, load_catalog
-from totalizer.catalog import read as catalog_reader
+from totalizer.catalog import FieldType, load_catalog, read_event_types, read_fields, read_measures, read_rollups
 from totalizer.catalog.measures import KINDS
 from totalizer.collect.sanitise import DECIMAL_DIGITS_MAX, JSON_DEPTH_MAX
 from totalizer.errors import STATUS_OF, Refusal
@@ -117,11 +116,11 @@ def test_the_changelog_has_unreleased_on_top(root: Path) -> None:
 def test_the_catalog_page_names_every_key_type_and_measure(root: Path) -> None:
     text = page(root, "catalog")
     keys = {
-        *catalog_reader._EVENT_TYPE_KEYS, *catalog_reader._FIELD_KEYS, *catalog_reader._ROLLUP_KEYS,
-        *catalog_reader._MEASURE_KEYS, *(kind.value for kind in FieldType), *KINDS,
+        *read_event_types._EVENT_TYPE_KEYS, *read_fields._FIELD_KEYS, *read_rollups._ROLLUP_KEYS,
+        *read_measures._MEASURE_KEYS, *(kind.value for kind in FieldType), *KINDS,
     }  # fmt: skip
     assert {key for key in keys if f"`{key}`" not in text} == set()
-    for limit in (catalog_reader.TEXT_LENGTH_MAX, catalog_reader.KEY_BYTES_MAX, JSON_DEPTH_MAX, DECIMAL_DIGITS_MAX):
+    for limit in (read_fields.TEXT_LENGTH_MAX, read_rollups.KEY_BYTES_MAX, JSON_DEPTH_MAX, DECIMAL_DIGITS_MAX):
         assert re.search(rf"\b{limit}\b", text), limit
 
 

@@ -99,6 +99,7 @@ def test_days_follow_one_another(day: date, name: str) -> None:
 
 
 def test_grains_tell_calendar_windows_from_even_ones() -> None:
-    assert [grain.value for grain in Grain] == ["15m", "1h", "1d", "1w", "1mo"]
-    assert [grain for grain in Grain if grain.calendar] == [Grain.DAY, Grain.WEEK, Grain.MONTH]
-    assert [grain.unit for grain in Grain if grain is not Grain.BASE] == ["hour", "day", "week", "month"]
+    assert [grain.value for grain in Grain] == ["1m", "5m", "15m", "1h", "1d", "1w", "1mo", "1q", "1y"]
+    assert [grain for grain in Grain if grain.calendar] == list(Grain)[4:]
+    assert [grain.minutes for grain in Grain] == [1, 5, 15, 60, 0, 0, 0, 0, 0]
+    assert [grain.months for grain in Grain] == [0, 0, 0, 0, 0, 0, 1, 3, 12]

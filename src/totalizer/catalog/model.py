@@ -6,6 +6,9 @@ from enum import Enum
 
 import msgspec
 
+from totalizer.catalog.levels import BASE, DAY, LEVELS, Level
+from totalizer.catalog.retention import Retention
+
 
 class FieldType(Enum):
     """What a field holds; the value is what a catalog file writes."""
@@ -46,6 +49,8 @@ _COLUMN_TYPES = {
 
 #: Columns every event table has; no field may take their names.
 FIXED_COLUMNS = ("organization_id", "id", "source", "external_id", "received_at", "stored_at")
+#: Columns PostgreSQL keeps in every table for itself.
+SYSTEM_COLUMNS = ("tableoid", "xmin", "cmin", "xmax", "cmax", "ctid")
 
 
 class Field(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,6 +100,7 @@ class EventType(msgspec.Struct, frozen=True):
         fields: in column order, without the time.
         keep_unknown: the JSON field that takes fields the declaration does not name; None to refuse them.
         past_max_s: how long ago an event may have happened, in seconds; None for any time since 1970.
+        retention: how long its events and rollups are kept; None: as the settings say.
         file: the catalog file it comes from.
     """
 
@@ -109,6 +115,7 @@ class EventType(msgspec.Struct, frozen=True):
     file: str = ""
     keep_unknown: str | None = None
     past_max_s: int | None = None
+    retention: Retention | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -125,16 +132,24 @@ class EventType(msgspec.Struct, frozen=True):
         return next((field for field in self.fields if field.key == key), None)
 
 
-class Measure(msgspec.Struct, frozen=True):
-    """One number of a rollup: `count` of events, or a `sum`, `min`, `max` or `avg` over a field."""
+class Measure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One number of a rollup.
+
+    Attributes:
+        name: what it is called.
+        kind: see `catalog.measures`.
+        field: the field it is computed from; None for a count of events.
+        quantiles: of kind `quantiles`: which, each from 0 to 1.
+    """
 
     name: str
     kind: str
     field: str | None = None
+    quantiles: tuple[float, ...] = ()
 
 
 class Rollup(msgspec.Struct, frozen=True):
-    """A table of totals over an event type, kept by 15-minute bucket and by day.
+    """Tables of totals over an event type, one for each grain.
 
     Attributes:
         name: prefix of its tables.
@@ -143,6 +158,9 @@ class Rollup(msgspec.Struct, frozen=True):
         dimensions: fields it is divided by.
         measures: the numbers it keeps.
         file: the catalog file it comes from.
+        levels: suffixes of the grains it keeps. The default is what was kept before there were others: it is what a
+            definition says that a database was given then.
+        minutes_s: for how long minutes are kept, in seconds; None if they are not.
     """
 
     name: str
@@ -151,16 +169,31 @@ class Rollup(msgspec.Struct, frozen=True):
     dimensions: tuple[str, ...]
     measures: tuple[Measure, ...]
     file: str = ""
+    levels: tuple[str, ...] = (BASE.suffix, DAY.suffix)
+    minutes_s: int | None = None
+
+    def table(self, level: Level) -> str:
+        """Name of the table of one grain, in schema analytics."""
+        return f"{self.name}_{level.suffix}"
+
+    def keeps(self, level: Level) -> bool:
+        """True if it has that grain's table."""
+        return level.suffix in self.levels
+
+    @property
+    def kept(self) -> list[Level]:
+        """The grains it keeps, each after the one it is made from."""
+        return [level for level in LEVELS if self.keeps(level)]
 
     @property
     def base_table(self) -> str:
         """Name of the table of 15-minute buckets."""
-        return f"{self.name}_15m"
+        return self.table(BASE)
 
     @property
     def day_table(self) -> str:
         """Name of the table of local days."""
-        return f"{self.name}_1d"
+        return self.table(DAY)
 
     def measure(self, name: str) -> Measure | None:
         """The measure of that name, or None."""

@@ -11,6 +11,8 @@ from totalizer.errors import CatalogError
 Kind = TypeVar("Kind", str, int, bool, dict[str, Any])
 
 _WIRE = re.compile(r'[^"\\\x00-\x1f]{1,255}')
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+_SPAN_S = {"m": 60, "h": 3600, "d": 86_400}
 _WORDS = {str: "a text", int: "a whole number", bool: "true or false", dict: "a table"}
 
 
@@ -32,6 +34,10 @@ class At:
     def wrong(self, reason: str) -> CatalogError:
         """The error that says what is wrong here."""
         return CatalogError(self.file, ".".join(self.path) or "-", reason)
+
+    def again(self, file: str) -> CatalogError:
+        """The error that says what is declared here has been declared already."""
+        return self.wrong(f"is declared in {file} already; choose another name")
 
     def table(self, value: Any, known: set[str] | None = None) -> dict[str, Any]:
         """`value`, which must be a table holding only known keys."""
@@ -78,3 +84,13 @@ class At:
         if len(set(values)) != len(values):
             raise self.below(key).wrong(f"names one thing twice: {values!r}")
         return tuple(values)
+
+    def span_s(self, table: dict[str, Any], key: str) -> int:
+        """`table[key]`, a length of time such as `30m`, `12h` or `90d`, in seconds."""
+        text = self.get(table, key, str)
+        found = _SPAN.fullmatch(text)
+        if not found:
+            raise self.below(key).wrong(
+                f"must be a number of minutes, hours or days such as '30m', '12h' or '90d', not {text!r}"
+            )
+        return int(found[1]) * _SPAN_S[found[2]]

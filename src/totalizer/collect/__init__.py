@@ -2,6 +2,6 @@
 
 from totalizer.collect.admission import Admission, AdmittedEvent
 from totalizer.collect.admit import Collector
-from totalizer.collect.each import Sent, Wrong, admit_each
+from totalizer.collect.each import Sent, Wrong, admit_each, admit_lines
 
-__all__ = ["Admission", "AdmittedEvent", "Collector", "Sent", "Wrong", "admit_each"]
+__all__ = ["Admission", "AdmittedEvent", "Collector", "Sent", "Wrong", "admit_each", "admit_lines"]

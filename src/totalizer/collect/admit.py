@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from totalizer.catalog import Catalog, EventType
-from totalizer.clock import Clock, utc_text
+from totalizer.clock import Clock, utc_text, utc_text_and_later
 from totalizer.collect.admission import Admission, AdmittedEvent, Item
 from totalizer.collect.bodies import BATCH_FORM, BOM, UNDECODABLE, bad_json, kept, raw_events_of, timestamp_of
 from totalizer.collect.explain import explain
@@ -22,8 +22,8 @@ from totalizer.errors import Refusal, Refused
 from totalizer.event import ID, BatchHeader, Section, encode_batch, new_event_ids, request_event_uuid
 
 _RAW_BATCH = msgspec.json.Decoder(dict[str, msgspec.Raw])
-#: Nanoseconds of FUTURE_TOLERANCE.
-_TOLERANCE_NS = int(FUTURE_TOLERANCE.total_seconds()) * 1_000_000_000
+_TOLERANCE_S = int(FUTURE_TOLERANCE.total_seconds())
+_TOLERANCE_NS = _TOLERANCE_S * 1_000_000_000
 #: What is counted of an event that could have been accepted, had the whole batch been.
 _IN_BAD_COMPANY = Item("", 0, "rejected", "atomic", "")
 
@@ -84,8 +84,8 @@ class Collector:
             if body.startswith(BOM) and not body.startswith(BOM * 2):
                 return self.admit_one(organization_id, route, body.removeprefix(BOM), request)
             raise bad_json(error) from None
-        received_at = utc_text(received_ns)
-        latest, fresh = utc_text(received_ns + _TOLERANCE_NS), partial(next, new_event_ids(received_ns))
+        received_at, latest = utc_text_and_later(received_ns, _TOLERANCE_S)
+        fresh = partial(_fresh_id, received_ns)
         if request is not None:
             fresh = partial(request_event_uuid, request, tools.event_type.name)
         stamps = Stamps(organization_id, received_at, received_at, latest, fresh)
@@ -253,6 +253,11 @@ class Collector:
             Refusal.INVALID_EVENT, f"{which}; the first: {admission.items[0].message}",
             accepted=0, rejected=count, items=items,
         )  # fmt: skip
+
+
+def _fresh_id(received_ns: int, _index: int) -> str:
+    """The id of a single event that has none."""
+    return next(new_event_ids(received_ns))
 
 
 def _reject(

@@ -9,18 +9,6 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from totalizer.edge.audit import audit
-from totalizer.edge.batch import Batch, Entry
-from totalizer.edge.courier import Courier
-from totalizer.edge.entry import EntryEncoder
-from totalizer.edge.exit import at_exit, close_unowned, handle_sigterm, not_at_exit
-from totalizer.edge.folder import Folders
-from totalizer.edge.metrics import Metrics, PerformanceMetrics, Stats
-from totalizer.edge.options import Options, from_config
-from totalizer.edge.rate import RateLimit
-from totalizer.edge.records import entry_payload
-from totalizer.edge.sinks.file import FileSink
-from totalizer.edge.sinks.sink import Sink
 from totalizer.errors import (
     AggregatorClosed,
     ConfigurationError,
@@ -32,12 +20,15 @@ from totalizer.errors import (
 
 if TYPE_CHECKING:
     from totalizer.edge.adopt import Adopted
+    from totalizer.edge.batch import Batch, Entry
     from totalizer.edge.engine import Engine
+    from totalizer.edge.metrics import PerformanceMetrics, Stats
     from totalizer.edge.process import ProcessResult
+    from totalizer.edge.sinks.sink import Sink
     from totalizer.edge.status import JournalStatus
 
-# What only a running aggregator needs is imported where it begins to run: a program that imports the library and adds
-# nothing, as a command line does at every start, waits a third less.
+# What an aggregator needs is imported when one is made, and what a running one needs when it begins to run: a program
+# that imports the library and adds nothing, as a command line does at every start, hardly waits for it.
 
 
 class SmartBatchAggregator:
@@ -59,6 +50,11 @@ class SmartBatchAggregator:
     """
 
     def __init__(self, **options: Any) -> None:
+        from totalizer.edge.exit import handle_sigterm
+        from totalizer.edge.folder import Folders
+        from totalizer.edge.options import Options
+        from totalizer.edge.sinks.file import FileSink
+
         self.options = Options.of(options)
         self.folders = Folders(self.options.data_path)
         self.sink: Sink = self.options.sink or FileSink(
@@ -78,10 +74,18 @@ class SmartBatchAggregator:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **options: Any) -> SmartBatchAggregator:
         """An aggregator from a configuration file's mapping (see `options.from_config`); `options` override it."""
+        from totalizer.edge.options import from_config
+
         return cls(**{**from_config(config), **options})
 
     def _begin(self) -> None:
         """What each process has for itself."""
+        from totalizer.edge.audit import audit
+        from totalizer.edge.courier import Courier
+        from totalizer.edge.entry import EntryEncoder
+        from totalizer.edge.metrics import Metrics
+        from totalizer.edge.rate import RateLimit
+
         options = self.options
         self._lock = threading.Lock()
         # New ids count up from random bits, so a forked child must draw its own.
@@ -113,10 +117,10 @@ class SmartBatchAggregator:
             raise AggregatorClosed
         try:
             now_ns = self._now_ns()
-            encoded = self._encoder.encode(entry, now_ns)
+            record = self._encoder.record(entry, now_ns)
             if self._limit is not None:
                 self._limit.take()
-            (self._engine or self._start()).append(entry_payload(encoded, now_ns // 1_000_000))
+            (self._engine or self._start()).append(record)
         except (ValidationError, RateLimited):
             self._metrics.count(rejected=1)
             raise
@@ -179,12 +183,13 @@ class SmartBatchAggregator:
 
     def get_stats(self) -> Stats:
         """The aggregator in short, in this process."""
+        from totalizer.edge.metrics import Stats
+
         counts, engine = self._metrics.counts(), self._engine
         waiting = engine.log.waiting if engine is not None else self._last_waiting
-        mean = counts.time_sum_ms / counts.flushes if counts.flushes else 0.0
-        lost = engine.lost if engine is not None else self._last_lost
+        lost = counts.lost + (engine.log.lost if engine is not None else self._last_lost)
         return Stats(
-            counts.delivered, counts.failed + counts.refused, mean, waiting, self.get_batch_age_ms(),
+            counts.delivered, counts.failed + counts.refused, counts.time_mean_ms, waiting, self.get_batch_age_ms(),
             engine.log.added if engine is not None else counts.added, counts.dropped, counts.rejected, lost,
         )  # fmt: skip
 
@@ -248,10 +253,9 @@ class SmartBatchAggregator:
             engine = self._engine
         failed = None
         if engine is not None:
-            not_at_exit(engine)
             failed = engine.close(None if timeout_ms is None else timeout_ms / 1000)
             self._metrics.count(added=engine.log.added)
-            self._last_waiting, self._last_lost = engine.log.waiting, engine.lost
+            self._last_waiting, self._last_lost = engine.log.waiting, engine.log.lost
             self._engine = None
         self.sink.close()
         return failed
@@ -274,8 +278,7 @@ class SmartBatchAggregator:
                 raise AggregatorClosed
             if self._engine is None:
                 self._engine = Engine(self.folders, self.options, self._courier, self._metrics, self._audit)
-                at_exit(self._engine, self.options)
-                weakref.finalize(self, close_unowned, self._engine).atexit = False
+                weakref.finalize(self, self._engine.close_unowned).atexit = False
             return self._engine
 
     def _after_fork(self) -> None:

@@ -61,7 +61,7 @@ class BatchFlush:
         Raises:
             JournalFailed: the journal's disk refuses. The batch may be delivered; it will be tried again.
         """
-        taken = log.take(self._options.batch_size)
+        taken = self._take(log)
         if taken is None:
             return None
         started = self._clock.monotonic()
@@ -77,6 +77,13 @@ class BatchFlush:
         log.done(_done(outcome, taken))
         self._count(outcome, trigger, (self._clock.monotonic() - started) * 1000)
         return Flushed(len(batch.entries), self._error(outcome, [str(path) for path in files]))
+
+    def _take(self, log: EntryLog) -> Taken | None:
+        damaged = log.damaged
+        taken = log.take(self._options.batch_size)
+        if log.damaged > damaged:
+            self._metrics.count(lost=log.damaged - damaged)
+        return taken
 
     def _sealed(self, log: EntryLog, taken: Taken) -> Batch:
         if taken.sealed is not None:

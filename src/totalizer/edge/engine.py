@@ -10,6 +10,7 @@ from totalizer.edge.adopt import Adoption
 from totalizer.edge.audit import Audit
 from totalizer.edge.batch_flush import BatchFlush
 from totalizer.edge.courier import Courier
+from totalizer.edge.exit import at_exit, close_unowned, not_at_exit
 from totalizer.edge.flusher import Flusher, Ticket
 from totalizer.edge.folder import Folders
 from totalizer.edge.log import EntryLog
@@ -51,6 +52,7 @@ class Engine:
             LOGGER.warning("%s: %d entries of an earlier process wait", self.log.folder, self.log.waiting)
             audit.record("resume", journal=self.log.folder.name, entries=self.log.waiting)
         self.flusher.start()
+        at_exit(self, options)
 
     def append(self, payload: bytes) -> None:
         """Take one entry's record. JournalFull if there is no room in time, JournalFailed if the disk refuses."""
@@ -78,21 +80,23 @@ class Engine:
 
     def close(self, timeout_s: float | None) -> FlushError | None:
         """Flush, end the thread, give the journal back; what could not be delivered stays in it. What went wrong."""
+        not_at_exit(self)
         deadline = None if timeout_s is None else self._clock.monotonic() + timeout_s
         failed = self.flush("shutdown", timeout_s, hurry=True) if timeout_s != 0 else None
         self._stopping.set()
         left_s = 10.0 if deadline is None else max(deadline - self._clock.monotonic(), 0.1)
         if not self.flusher.stop(left_s):
             LOGGER.warning("a delivery is still under way; its batch stays in the journal")
-        self._report.write(self.log.added)
+        self._tell()
         self._adoption.close()
         self._close_log()
+        # Again, if entries were lost at the very end. Another process may have the journal by now, and its figures win.
+        self._tell()
         return failed
 
-    @property
-    def lost(self) -> int:
-        """Entries that the disk lost after they were taken, as far as can be counted."""
-        return self.log.lost + self.log.damaged
+    def close_unowned(self) -> None:
+        """Nobody holds the aggregator any more: close in a thread, within `exit_timeout_ms`."""
+        close_unowned(self)
 
     def forget(self) -> None:
         """In a forked child: leave everything to the parent."""
@@ -126,12 +130,15 @@ class Engine:
 
     def _look_around(self) -> None:
         """In the flusher's thread, about once a second."""
-        self._report.write(self.log.added)
+        self._tell()
         if self._report.flush_requested():
             self.ask("manual")
         if self._adoption.has_work or self._clock.monotonic() >= self._adopt_at:
             self._adopt_at = self._clock.monotonic() + ADOPT_INTERVAL_S
             self._adoption.go_on(self._pause)
+
+    def _tell(self) -> None:
+        self._report.write(self.log.added, self.log.lost)
 
     def _pause(self, seconds: float) -> bool:
         return not self._stopping.wait(seconds)

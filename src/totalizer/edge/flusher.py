@@ -207,7 +207,13 @@ class Flusher:
     def _settle(self, also: Sequence[Ticket] = ()) -> None:
         """Tell those whose entries are dealt with, durably so, and some others."""
         start, waiting = self._log.start, self._log.waiting
-        over = [each for each in list(self._tickets) if start >= each.target or not waiting or each in also]
+        # The last flush of all goes on until reading finds nothing, so that what damage has taken is told as lost.
+        unsure = bool(waiting) and self._log.is_damaged
+        over = [
+            each
+            for each in list(self._tickets)
+            if not waiting or each in also or (start >= each.target and not (unsure and each.trigger == "shutdown"))
+        ]
         if not over:
             return
         self._log.settle()

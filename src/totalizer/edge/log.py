@@ -125,6 +125,11 @@ class EntryLog:
         return self._seal is not None
 
     @property
+    def is_damaged(self) -> bool:
+        """True if reading has met damage, and what it took is not counted yet."""
+        return len(self._reader.damage) != self._damage_seen
+
+    @property
     def added(self) -> int:
         """Entries that were appended since it was opened, and are durable."""
         return max(self._journal.records - self._own, 0)
@@ -257,7 +262,7 @@ class EntryLog:
 
     def _reckon(self) -> None:
         """Reading has found nothing: if entries are said to wait and there is new damage, it has taken them."""
-        if len(self._reader.damage) == self._damage_seen or not self.waiting:
+        if not self.is_damaged or not self.waiting:
             return
         missing = self.waiting
         # What was counted a moment ago may not have been readable yet; it is behind a mark.

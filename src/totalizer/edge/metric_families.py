@@ -116,7 +116,7 @@ def folder_families(
     stats = Stats(
         counts.delivered, counts.failed + counts.refused, performance.average_flush_time_ms,
         sum(each.waiting for each in journals), max(now_ms - oldest_ms, 0), counts.added, counts.dropped,
-        counts.rejected, 0,
+        counts.rejected, counts.lost,
     )  # fmt: skip
     yield from aggregator_families(performance, stats)
     failed, abandoned = backlog.failed, backlog.abandoned

@@ -85,7 +85,7 @@ class Counts:
     """Sums that can be added over processes, and kept in a file.
 
     Attributes:
-        added, delivered, failed, refused, dropped, rejected: entries.
+        added, delivered, failed, refused, dropped, rejected, lost: entries.
         flushes, failed_flushes, retries, over_target, over_max: flushes.
         triggers: flushes by what began them.
         time_sum_ms, time_max_ms, time_min_ms: of flushes; the last is None before the first.
@@ -98,6 +98,7 @@ class Counts:
     refused: int = 0
     dropped: int = 0
     rejected: int = 0
+    lost: int = 0
     flushes: int = 0
     failed_flushes: int = 0
     retries: int = 0
@@ -108,6 +109,11 @@ class Counts:
     time_max_ms: float = 0.0
     time_min_ms: float | None = None
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_MS) + 1))
+
+    @property
+    def time_mean_ms(self) -> float:
+        """Of a flush; 0 before the first."""
+        return self.time_sum_ms / self.flushes if self.flushes else 0.0
 
     def __add__(self, other: Counts) -> Counts:
         minima = [each for each in (self.time_min_ms, other.time_min_ms) if each is not None]
@@ -120,7 +126,7 @@ class Counts:
 
     def performance(self, durations: Sequence[float] = ()) -> PerformanceMetrics:
         """The figures for people; percentiles from `durations` if given, else from the buckets' bounds."""
-        mean = self.time_sum_ms / self.flushes if self.flushes else 0.0
+        mean = self.time_mean_ms
         p50, p95, p99 = (self._percentile(each, durations) for each in (50, 95, 99))
         return PerformanceMetrics(
             self.flushes, mean, mean, self.time_max_ms, self.time_min_ms or 0.0,
@@ -142,8 +148,8 @@ class Counts:
 
 
 _SUMMED = (
-    "added", "delivered", "failed", "refused", "dropped", "rejected", "flushes", "failed_flushes", "retries",
-    "over_target", "over_max", "time_sum_ms",
+    "added", "delivered", "failed", "refused", "dropped", "rejected", "lost", "flushes", "failed_flushes",
+    "retries", "over_target", "over_max", "time_sum_ms",
 )  # fmt: skip
 
 

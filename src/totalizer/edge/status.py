@@ -158,10 +158,16 @@ class Report:
         before, self._asked_ns = self._asked_ns, self._requested_ns()
         return self._asked_ns != before
 
-    def write(self, added: int) -> None:
-        """Put the counts into the journal's folder if they have changed: whole, but not synced. Never raises."""
+    def write(self, added: int, lost: int) -> None:
+        """Put the counts into the journal's folder if they have changed: whole, but not synced. Never raises.
+
+        Args:
+            added: entries that were taken.
+            lost: entries that were taken and never became durable, beside those of the counts.
+        """
         counts = self._metrics.counts()
         counts.added = added
+        counts.lost += lost
         if counts == self._written:
             return
         # The figures are for people; a disk that refuses them shows itself where it matters.

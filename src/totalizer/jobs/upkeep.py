@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
 from typing import Any
-
-from psycopg import Connection
 
 from totalizer.errors import OperationError
 from totalizer.jobs.job import Context
@@ -13,12 +10,9 @@ from totalizer.load.retry import DeadLetterLoader
 from totalizer.rollup.refresh import refresh
 from totalizer.rollup.verify import verify as verify_books
 from totalizer.store import dead_letters, ledger, runs
-from totalizer.store.loading import ensure_partition
-from totalizer.store.plan import read_applied
+from totalizer.store.partitions import make_ahead
 from totalizer.store.roles import Role
 
-#: Days for which partitions are made ahead.
-PARTITION_DAYS_AHEAD = 7
 #: A dead letter is tried again by itself this often; then a person has to look.
 RETRIES_MAX = 5
 #: Dead letters tried in one run.
@@ -35,15 +29,7 @@ def refresh_rollups(context: Context) -> dict[str, Any]:
 
 def make_partitions(context: Context) -> dict[str, Any]:
     """Make the partitions of the coming days, so that none is missing when the first event of a day arrives."""
-    connection = context.connection
-    row = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchone()
-    assert row is not None
-    today: date = row[0]
-    before = _partitions(connection)
-    for name in read_applied(connection).event_types:
-        for ahead in range(PARTITION_DAYS_AHEAD + 1):
-            ensure_partition(connection, name, (today + timedelta(days=ahead)).isoformat())
-    return {"made": _partitions(connection) - before}
+    return {"made": make_ahead(context.connection)}
 
 
 def compact_ledger(context: Context) -> dict[str, Any]:
@@ -82,11 +68,3 @@ def verify(context: Context) -> dict[str, Any]:
         named = ", ".join(f"{each.organization}/{each.event_type}" for each in wrong[:NAMED_MAX])
         raise OperationError(f"{len(wrong)} of {len(balances)} do not balance: {named}; see `totalizer verify`")
     return {"balances": len(balances), "events": sum(balance.events for balance in balances)}
-
-
-def _partitions(connection: Connection[Any]) -> int:
-    row = connection.execute(
-        "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('partitions') AND relkind = 'r'"
-    ).fetchone()
-    assert row is not None
-    return int(row[0])

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from psycopg import Connection
 
-from totalizer.errors import OperationError
 from totalizer.load.copy_text import values_of
+from totalizer.load.drop_file import DropFile
 from totalizer.store import dead_letters, fates
 from totalizer.store.dead_letters import DeadLetter
 from totalizer.store.fates import Fate, Fates
@@ -46,16 +44,13 @@ def drop_letters(connection: Connection[Any], ids: Sequence[int], file: Path) ->
         OperationError: the file exists already, or the disk refuses; letters not reported as dropped are still there.
         psycopg.Error: the database is to blame; so it is then, too.
     """
-    descriptor = _create(file)
-    try:
+    with DropFile(file) as kept:
         for start in range(0, len(ids), BATCH_LETTERS):
             with connection.transaction():
                 letters = dead_letters.lock_letters(connection, ids[start : start + BATCH_LETTERS])
-                _append(descriptor, file, letters)
+                kept.append([letter_record(letter) for letter in letters])
                 drop_locked(connection, letters)
             yield len(letters)
-    finally:
-        os.close(descriptor)
 
 
 def drop_locked(connection: Connection[Any], letters: Sequence[DeadLetter]) -> None:
@@ -72,31 +67,3 @@ def drop_locked(connection: Connection[Any], letters: Sequence[DeadLetter]) -> N
             found[letter.account] = found.get(letter.account, Fate()) + Fate(dead_lettered=-1, dropped=1)
             fates.settle_letter(connection, letter.id, "dropped")
     fates.add_ledger(connection, found)
-
-
-def _create(file: Path) -> int:
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except FileExistsError:
-        raise OperationError(f"{file} exists already; name another file") from None
-    except OSError as error:
-        raise OperationError(f"{file} cannot be made, nothing was dropped: {error.strerror}") from error
-    return descriptor
-
-
-def _append(descriptor: int, file: Path, letters: Sequence[DeadLetter]) -> None:
-    data = memoryview(b"".join(msgspec.json.encode(letter_record(letter)) + b"\n" for letter in letters))
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    except OSError as error:
-        raise OperationError(
-            f"{file} cannot be written, and may end in half a line: {error.strerror}; letters that are not in it whole "
-            "are still in the database"
-        ) from error

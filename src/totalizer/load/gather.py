@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from totalizer.event import MINUTE_KEY, BatchHeader, decode_batch, is_canonical_uuid
+from totalizer.event import KEY, MINUTE_KEY, BatchHeader, decode_batch, is_canonical_uuid
 from totalizer.store.loading import Target
 from totalizer.window import base_bucket_text
 
@@ -102,6 +102,26 @@ class Gathered(NamedTuple):
     rows: int
     records: int
     origins: dict[Target, Origins]
+
+
+class Order(NamedTuple):
+    """The lines of one target in the order in which its indexes take them best.
+
+    Attributes:
+        lines: by organisation, time and id.
+        keys: of the key table, by organisation and id; none for a target without one.
+    """
+
+    lines: list[bytes]
+    keys: list[bytes]
+
+
+def order_of(target: Target, lines: Iterable[bytes]) -> Order:
+    """The order of some lines of a target."""
+    ordered = sorted(lines)
+    keys = [line[KEY] + b"\n" for line in ordered] if target.keyed else []
+    keys.sort(key=lambda key: key[:37] + key[65:])
+    return Order(ordered, keys)
 
 
 def gather(payloads: Iterable[bytes], rows_max: int) -> Gathered:

@@ -18,7 +18,9 @@ from totalizer.errors import JournalFailed, StoreUnavailable
 from totalizer.event import DAY
 from totalizer.failpoint import Failpoint
 from totalizer.journal import JournalReader, journals_in, recover_idle
-from totalizer.load.gather import Gathered, gather, marks_of
+from totalizer.load.ahead import Lookahead, Prepared
+from totalizer.load.floors import Floors
+from totalizer.load.gather import gather, marks_of
 from totalizer.load.missing import gaps, keep_unreadable
 from totalizer.load.section import Partitions, SectionLoader
 from totalizer.load.source import Source
@@ -64,6 +66,8 @@ class Loader:
         self._unlisted: dict[Path, str] = {}
         self._connection: Connection[Any] | None = None
         self._partitions: Partitions | None = None
+        self._lookahead = Lookahead()
+        self._floors = Floors()
 
     def run(self, stop: Event) -> None:
         """Load until `stop` is set; then what is durable by then is loaded, and the connection closed.
@@ -123,6 +127,7 @@ class Loader:
         if self._connection is not None:
             self._connection.close()
         self._connection, self._partitions = None, None
+        self._lookahead.close()
         for folder in list(self._sources):
             self._leave(folder)
 
@@ -148,6 +153,7 @@ class Loader:
         if self._connection is None or self._partitions is None:
             self._connection = connect(self._dsn, autocommit=True)
             self._partitions = Partitions(self._connection)
+            self._floors.hold(self._connection)
         return self._connection, self._partitions
 
     def _look_for_journals(self) -> None:
@@ -218,23 +224,27 @@ class Loader:
 
     def _leave(self, folder: Path) -> None:
         """Give a journal back, with every descriptor held on it."""
+        self._lookahead.forget(folder)
         source = self._sources.pop(folder, None)
         if source is not None:
             source.reader.close()
 
     def _store(self, source: Source) -> int:
         connection, partitions = self._ready()
-        gathered = gather((record.payload for record in source.ahead), self._rows_max)
+        prepared = self._lookahead.take(source.folder, gather, source.ahead, self._rows_max)
+        gathered = prepared.gathered
         records, ahead = source.ahead[: gathered.records], source.ahead[gathered.records :]
+        if ahead:
+            self._lookahead.begin(source.folder, gather, ahead, self._rows_max)
         names = {
-            target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines})
+            target: partitions.ensure(connection, target.event_type, {line[DAY] for line in lines}, self._floors)
             for target, lines in gathered.lines.items()
         }
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_GATHERED)
         end, sequence = records[-1].position_after, records[-1].sequence
         with connection.transaction():
-            self._store_in_transaction(connection, source, gathered, names, [record.sequence for record in records])
+            self._store_in_transaction(connection, source, prepared, names, [record.sequence for record in records])
             loading.advance(connection, source.reader.id, end.segment, end.offset, len(records), sequence)
             if failpoint.ARMED:
                 failpoint.hit(Failpoint.BEFORE_COMMIT)
@@ -255,24 +265,26 @@ class Loader:
         self,
         connection: Connection[Any],
         source: Source,
-        gathered: Gathered,
+        prepared: Prepared,
         names: dict[Target, dict[bytes, str] | None],
         sequences: list[int],
     ) -> None:
-        journal_id = source.reader.id
+        journal_id, gathered = source.reader.id, prepared.gathered
         if loading.fence(connection, journal_id, source.offset.epoch) != source.offset:
             raise Fenced
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_FENCED)
+        self._floors.hold(connection)
         found: Fates = {}
         marks: set[tuple[str, str, str]] = set()
         for target, lines in gathered.lines.items():
-            section = SectionLoader(connection, journal_id, target, names[target], gathered.origins[target])
-            section.load(lines)
+            origins = gathered.origins[target]
+            section = SectionLoader(connection, journal_id, target, names[target], origins, self._floors)
+            section.load(lines, prepared.orders[target])
             for account, fate in section.fates().items():
                 found[account] = found.get(account, Fate()) + fate
             fates.add_unstored(connection, journal_id, section.unstored(lines, sequences))
-            marks |= marks_of(target, (line for line in lines if line not in section.buried))
+            marks |= marks_of(target, (line for line in lines if line not in section.unmarked))
         if missing := [*gaps(source.offset, sequences), *keep_unreadable(connection, journal_id, gathered, sequences)]:
             fates.add_gaps(connection, journal_id, missing)
         if marks:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 
 from totalizer.event import DAY, BatchHeader
+from totalizer.load.floors import Floors
 from totalizer.load.gather import Gathered, Origins, gather, marks_of
 from totalizer.load.section import Partitions, SectionLoader
 from totalizer.store import dead_letters, fates, loading
@@ -41,7 +42,8 @@ class DeadLetterLoader:
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
-        self._partitions = Partitions(connection)
+        self._partitions, self._floors = Partitions(connection), Floors()
+        self._floors.hold(connection)
 
     def retry(self, letter_id: int, organization_id: str | None = None, payload: bytes | None = None) -> Retried:
         """Store a letter's event, or find it a duplicate, or renew the reason for which it stays a dead letter.
@@ -61,12 +63,15 @@ class DeadLetterLoader:
         gathered = _gathered(letter, payload)
         # Outside of the transaction: a new partition locks others out until its transaction ends.
         names = {
-            target: self._partitions.ensure(self._connection, target.event_type, {line[DAY] for line in lines})
+            target: self._partitions.ensure(
+                self._connection, target.event_type, {line[DAY] for line in lines}, self._floors
+            )
             for target, lines in gathered.lines.items()
         }
         with self._connection.transaction():
             if not dead_letters.lock_letters(self._connection, [letter_id]):
                 return Retried(letter_id, Fate())
+            self._floors.hold(self._connection)
             return self._store(letter, gathered, names)
 
     def _store(self, letter: DeadLetter, gathered: Gathered, names: dict[Target, dict[bytes, str] | None]) -> Retried:
@@ -76,14 +81,14 @@ class DeadLetterLoader:
         found: Fates = {}
         sections: list[tuple[_Section, list[bytes]]] = []
         for target, lines in gathered.lines.items():
-            section = _Section(self._connection, letter, target, names[target], gathered.origins[target])
+            section = _Section(self._connection, letter, target, names[target], gathered.origins[target], self._floors)
             section.load(lines)
             sections.append((section, lines))
             for account, fate in section.fates().items():
                 found[account] = found.get(account, Fate()) + fate
             if section.reason:
                 return Retried(letter.id, Fate(dead_lettered=1), section.reason)
-            if marks := marks_of(target, (line for line in lines if line not in section.buried)):
+            if marks := marks_of(target, (line for line in lines if line not in section.unmarked)):
                 loading.add_marks(self._connection, sorted(marks))
         dead_letters.delete_letters(self._connection, [letter.id])
         self._note(letter, found, sections)
@@ -114,9 +119,9 @@ class _Section(SectionLoader):
 
     def __init__(
         self, connection: Connection[Any], letter: DeadLetter, target: Target, partitions: dict[bytes, str] | None,
-        origins: Origins,
+        origins: Origins, floors: Floors,
     ) -> None:  # fmt: skip
-        super().__init__(connection, letter.journal_id, target, partitions, origins)
+        super().__init__(connection, letter.journal_id, target, partitions, origins, floors)
         self._letter = letter
         self.reason = ""
 

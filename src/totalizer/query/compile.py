@@ -1,149 +1,162 @@
-"""From a plan to one SQL statement: a piece for each source, their states merged."""
+"""From a plan to SQL: a piece for each source it reads, their states merged by window and group."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from totalizer.catalog import FieldType
-from totalizer.catalog.measures import shown
 from totalizer.catalog.quoting import quoted
-from totalizer.query.parse import Query
-from totalizer.query.plan import Plan
+from totalizer.query.choose import Part
+from totalizer.query.filters import conditions_sql
+from totalizer.query.plan import Period, Plan
+from totalizer.query.sources import Source
 from totalizer.store.ddl import measure_states
 from totalizer.window import Grain
 
 
-class Statement(NamedTuple):
-    """SQL and its parameters."""
+class Rows(NamedTuple):
+    """The rows of one source that a part reads.
 
-    sql: str
-    parameters: dict[str, Any]
+    Attributes:
+        source: what is read.
+        origin: SQL from FROM to the end of WHERE; the rows are called `r`.
+        moment: SQL for when a row is.
+    """
+
+    source: Source
+    origin: str
+    moment: str
 
 
-def compile_plan(plan: Plan, query: Query, organization_id: str, after: Sequence[Any] | None) -> Statement:
-    """The statement that answers a query: a row for each window and group, in their order.
+class PartCompiler:
+    """Writes the SQL of one part over one range.
 
     Args:
-        plan: where from.
-        query: the question.
+        part: what is counted.
+        period: the range.
+        plan: where it comes from.
+        shown: the range whose windows the rows are told in: that of the answer.
         organization_id: sent literally besides row security: the plan is the same, and a distributed engine needs it.
-        after: sort key of the last row of the page before.
+        prefix: of the names of its parameters and of its CTEs.
+        parameters: gets its parameters.
     """
-    parameters: dict[str, Any] = {
-        "organization": organization_id, "zone": plan.zone.key, "limit": query.limit + 1,
-        "query_start": query.start,
-    }  # fmt: skip
-    conditions = _filters(plan, query, parameters)
-    pieces = [
-        piece
-        for piece in (
-            _days(plan, query, conditions, parameters),
-            _base(plan, query, conditions, parameters),
-            _raw(plan, query, conditions, parameters),
+
+    def __init__(
+        self,
+        part: Part,
+        period: Period,
+        plan: Plan,
+        shown: Period,
+        *,
+        organization_id: str,
+        prefix: str,
+        parameters: dict[str, Any],
+    ) -> None:
+        self._part, self._period, self._plan, self._shown = part, period, plan, shown
+        self._prefix, self._parameters = prefix, parameters
+        parameters["organization"], parameters["zone"] = organization_id, period.zone.key
+        self._conditions = conditions_sql(part.filters, part.event_type, parameters, prefix)
+        self._states = [state for measure in part.measures for state in measure_states(measure, part.event_type)]
+        if period.edges is not None:
+            parameters[f"{prefix}_edges"] = period.edges.moments
+        if shown.edges is not None:
+            parameters["edges"] = shown.edges.moments
+        parameters["first_window"] = shown.start
+
+    def rows(self) -> list[Rows]:
+        """The rows it reads, by source; those of events at least."""
+        sources = self._plan.pieces.sources or [Source.EVENTS]
+        return [self._by_day(source) if source.by_day else self._by_moment(source) for source in sources]
+
+    def ctes(self, groups: tuple[str, ...]) -> list[str]:
+        """The CTEs that end with `<prefix>_totals`: merged states by window and group."""
+        prefix = self._prefix
+        keys = ", ".join(["window_start", *map(quoted, groups)])
+        merged = "".join(f", {state.from_states} AS {quoted(state.column)}" for state in self._states)
+        pieces = "\n    UNION ALL\n".join(self._piece(rows, groups) for rows in self.rows())
+        found = [f"{prefix}_pieces AS (\n{pieces}\n)"]
+        source, condition = f"{prefix}_pieces", " WHERE window_start IS NOT NULL"
+        if days := self._period.windows.rolling_days:
+            found += [
+                f"{prefix}_daily AS (SELECT {keys}{merged} FROM {source} GROUP BY {keys})",
+                f"{prefix}_rolled AS (SELECT {self._rolled(days, groups)})",
+            ]
+            source = f"{prefix}_rolled"
+        return [*found, f"{prefix}_totals AS (SELECT {keys}{merged} FROM {source}{condition} GROUP BY {keys})"]
+
+    def _piece(self, rows: Rows, groups: tuple[str, ...]) -> str:
+        of_events = rows.source is Source.EVENTS
+        columns = [f"{self._window(rows.moment)} AS window_start", *(f"r.{quoted(name)}" for name in groups)]
+        for state in self._states:
+            value = state.from_events if of_events else f"r.{quoted(state.column)}"
+            columns.append(f"{value} AS {quoted(state.column)}")
+        grouped = " GROUP BY " + ", ".join(map(str, range(1, 2 + len(groups)))) if of_events else ""
+        return f"    SELECT {', '.join(columns)}\n    {rows.origin}{grouped}"
+
+    def _by_day(self, source: Source) -> Rows:
+        days = self._plan.pieces.days[source]
+        key = f"r.{quoted(source.key)}"
+        bounds = self._bounds(source, "date", [part.first for part in days], [part.end for part in days])
+        origin = f"FROM {bounds} JOIN {self._table(source)} r ON {key} >= _first AND {key} < _last"
+        return Rows(source, origin + self._where(), f"({key}::timestamp AT TIME ZONE %(zone)s)")
+
+    def _by_moment(self, source: Source) -> Rows:
+        spans = self._plan.pieces.spans.get(source, [])
+        of_events = source is Source.EVENTS
+        key = f"r.{quoted(self._part.event_type.time_field if of_events else source.key)}"
+        bounds = self._bounds(source, "timestamptz", [part.start for part in spans], [part.end for part in spans])
+        origin = f"FROM {bounds} JOIN {self._table(source)} r ON {key} >= _first AND {key} < _last"
+        if of_events and spans:
+            # Leaves the partitions outside the range out of the plan.
+            name = f"{self._prefix}_events"
+            self._parameters |= {f"{name}_from": spans[0].start, f"{name}_to": spans[-1].end}
+            origin += f" AND {key} >= %({name}_from)s::timestamptz AND {key} < %({name}_to)s::timestamptz"
+        return Rows(source, origin + self._where(), key)
+
+    def _table(self, source: Source) -> str:
+        if source is Source.EVENTS:
+            return f"events.{quoted(self._part.event_type.name)}"
+        return f"analytics.{quoted(source.table(self._part.rollup))}"
+
+    def _bounds(self, source: Source, kind: str, firsts: list[Any], lasts: list[Any]) -> str:
+        name = f"{self._prefix}_{source.value}"
+        self._parameters |= {f"{name}_firsts": firsts, f"{name}_lasts": lasts}
+        return f"unnest(%({name}_firsts)s::{kind}[], %({name}_lasts)s::{kind}[]) AS piece (_first, _last)"
+
+    def _where(self) -> str:
+        return f" WHERE r.organization_id = %(organization)s::uuid{self._conditions}"
+
+    def _window(self, moment: str) -> str:
+        """SQL for the start of the answer's window that holds a moment."""
+        windows, period, shown = self._period.windows, self._period, self._shown
+        if windows.grain is None:
+            return "%(first_window)s::timestamptz"
+        if period.edges is not None:
+            # The n-th window of a range that is compared is told as the n-th of the answer's.
+            edges = f"{self._prefix}_edges" if windows.rolling_days else "edges"
+            number = f"width_bucket({moment}, %({self._prefix}_edges)s::timestamptz[])"
+            return f"(%({edges})s::timestamptz[])[{number}]"
+        shift = shown.start - period.start
+        start = clock_window(windows.grain, moment)
+        if not shift:
+            return start
+        self._parameters[f"{self._prefix}_shift"] = shift
+        return clock_window(windows.grain, f"({start} + %({self._prefix}_shift)s::interval)")
+
+    def _rolled(self, days: int, groups: tuple[str, ...]) -> str:
+        """Each day's states in every window that holds it."""
+        self._parameters |= {"rolling": days - 1}
+        own, edges = f"%({self._prefix}_edges)s::timestamptz[]", "%(edges)s::timestamptz[]"
+        columns = "".join(f", {quoted(name)}" for name in (*groups, *(state.column for state in self._states)))
+        return (
+            f"({edges})[number] AS window_start{columns} FROM {self._prefix}_daily, "
+            f"LATERAL width_bucket(window_start, {own}) AS day, "
+            f"LATERAL generate_series(greatest(day, %(rolling)s::int + 1), "
+            f"least(day + %(rolling)s::int, cardinality({own}) - 1)) AS number"
         )
-        if piece
-    ]
-    states = [state for measure in plan.measures for state in measure_states(measure, plan.event_type)]
-    groups = [quoted(name) for name in query.group_by]
-    keys = ", ".join(["window_start", *groups])
-    merged = ", ".join(f"{state.from_states} AS {quoted(state.column)}" for state in states)
-    answers = ", ".join(f"{shown(measure)} AS {quoted(measure.name)}" for measure in plan.measures)
-    order = _order(query)
-    union = "\n    UNION ALL\n".join(pieces)
-    return Statement(
-        f"""WITH pieces AS (
-{union}
-), totals AS (
-    SELECT {keys}, {merged} FROM pieces GROUP BY {keys}
-)
-SELECT {keys}, {answers}{"".join(f", {key} AS key_{number}" for number, key in enumerate(order))}
-FROM totals {_after(order, after, parameters)}
-ORDER BY {", ".join(order)} LIMIT %(limit)s""",
-        parameters,
-    )
 
 
-def _window(query: Query, moment: str) -> str:
-    """SQL for the start of the window that holds a moment."""
-    if query.grain is None:
-        return "%(query_start)s::timestamptz"
-    if query.grain is Grain.BASE:
-        return f"date_bin('15 minutes', {moment}, 'epoch'::timestamptz)"
-    return f"date_trunc('{query.grain.unit}', {moment}, %(zone)s)"
-
-
-def _columns(plan: Plan, query: Query, window: str, alias: str, *, of_events: bool) -> str:
-    columns = [f"{window} AS window_start", *(f"{alias}.{quoted(name)}" for name in query.group_by)]
-    for measure in plan.measures:
-        for state in measure_states(measure, plan.event_type):
-            expression = state.from_events if of_events else f"{alias}.{quoted(state.column)}"
-            columns.append(f"{expression} AS {quoted(state.column)}")
-    return ", ".join(columns)
-
-
-def _days(plan: Plan, query: Query, conditions: str, parameters: dict[str, Any]) -> str:
-    if not plan.days:
-        return ""
-    parameters["day_firsts"] = [days.first for days in plan.days]
-    parameters["day_ends"] = [days.end for days in plan.days]
-    window = _window(query, "(r.day::timestamp AT TIME ZONE %(zone)s)")
-    return f"""    SELECT {_columns(plan, query, window, "r", of_events=False)}
-    FROM unnest(%(day_firsts)s::date[], %(day_ends)s::date[]) AS piece (first, last)
-    JOIN analytics.{quoted(plan.rollup.day_table)} r ON r.day >= piece.first AND r.day < piece.last
-    WHERE r.organization_id = %(organization)s::uuid{conditions}"""
-
-
-def _base(plan: Plan, query: Query, conditions: str, parameters: dict[str, Any]) -> str:
-    if not plan.base:
-        return ""
-    parameters["base_starts"] = [span.start for span in plan.base]
-    parameters["base_ends"] = [span.end for span in plan.base]
-    return f"""    SELECT {_columns(plan, query, _window(query, "r.bucket"), "r", of_events=False)}
-    FROM unnest(%(base_starts)s::timestamptz[], %(base_ends)s::timestamptz[]) AS piece (starts, ends)
-    JOIN analytics.{quoted(plan.rollup.base_table)} r ON r.bucket >= piece.starts AND r.bucket < piece.ends
-    WHERE r.organization_id = %(organization)s::uuid{conditions}"""
-
-
-def _raw(plan: Plan, query: Query, conditions: str, parameters: dict[str, Any]) -> str:
-    # With no other piece an empty one still gives the statement its columns.
-    if not plan.raw and (plan.days or plan.base):
-        return ""
-    parameters["raw_starts"] = [span.start for span in plan.raw]
-    parameters["raw_ends"] = [span.end for span in plan.raw]
-    time = f"r.{quoted(plan.event_type.time_field)}"
-    keys = ", ".join(["1", *(str(number) for number in range(2, 2 + len(query.group_by)))])
-    return f"""    SELECT {_columns(plan, query, _window(query, time), "r", of_events=True)}
-    FROM unnest(%(raw_starts)s::timestamptz[], %(raw_ends)s::timestamptz[]) AS piece (starts, ends)
-    JOIN events.{quoted(plan.event_type.name)} r ON {time} >= piece.starts AND {time} < piece.ends
-    WHERE r.organization_id = %(organization)s::uuid{conditions}
-    GROUP BY {keys}"""
-
-
-def _filters(plan: Plan, query: Query, parameters: dict[str, Any]) -> str:
-    conditions = ""
-    for number, (name, values) in enumerate(query.filters.items()):
-        field = plan.event_type.field(name)
-        kind = field.type if field else FieldType.TEXT
-        parameters[f"filter_{number}"] = list(values)
-        conditions += f" AND r.{quoted(name)} = ANY (%(filter_{number})s::{kind.column_type}[])"
-    return conditions
-
-
-def _order(query: Query) -> list[str]:
-    """Expressions that sort an answer's rows, each never null, so that a cursor can compare with them."""
-    order = ["window_start"]
-    for name in query.group_by:
-        order += [f"({quoted(name)} IS NULL)", f"""coalesce({quoted(name)}::text, '') COLLATE "C\""""]
-    return order
-
-
-def _after(order: list[str], after: Sequence[Any] | None, parameters: dict[str, Any]) -> str:
-    if after is None:
-        return ""
-    types = ["timestamptz", *(("boolean", "text")[number % 2] for number in range(len(order) - 1))]
-    values = []
-    for number, (value, kind) in enumerate(zip(after, types, strict=True)):
-        parameters[f"after_{number}"] = value
-        values.append(f"%(after_{number})s::{kind}")
-    return f"WHERE ({', '.join(order)}) > ({', '.join(values)})"
+def clock_window(grain: Grain, moment: str) -> str:
+    """SQL for the start of the window of a clock that holds a moment."""
+    if grain is Grain.HOUR:
+        return f"date_trunc('hour', {moment}, %(zone)s)"
+    return f"date_bin('{grain.minutes} minutes', {moment}, 'epoch'::timestamptz)"

@@ -1,63 +1,66 @@
-"""From request parameters to a checked query."""
+"""From a request, parameters or a body, to a checked query."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from totalizer.catalog import Catalog, EventType, FieldType
+from totalizer.catalog import Catalog, EventType
 from totalizer.errors import Refusal, Refused
-from totalizer.window import Grain, day_start, zone
+from totalizer.query.filters import dimension, groupable, read_filters, told, wrong
+from totalizer.query.metrics import MetricBody, read_metrics
+from totalizer.query.moments import moment, previous, time_zone_of
+from totalizer.query.question import WINDOW, Fill, Filter, Metric, Order, Query
+from totalizer.query.window_names import WindowsBody, read_windows
 
 ROWS_DEFAULT, ROWS_MAX = 1000, 10_000
-#: Values of one filter.
-FILTER_VALUES_MAX = 100
 #: The range when no start is given.
 RANGE_DEFAULT = timedelta(days=1)
 EVENT_TYPE_DEFAULT = "command_executions"
-#: One row for the whole range.
-TOTAL = "total"
-#: Years a range may reach to; beyond them a moment may not exist in every time zone.
-YEAR_MIN, YEAR_MAX = 1900, 9900
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_OWN = (
-    "event_type", "start_date", "end_date", "aggregation_window", "group_by", "measures", "time_zone", "limit",
-    "cursor",
-)  # fmt: skip
+#: Dimensions an answer may be divided by at once.
+GROUPS_MAX = 10
+#: Parameters that lists are sent in, repeated or separated by commas.
+_LISTS = ("group_by", "measures", "metric_types", "order")
+#: Names of an answer's rows that no metric may take.
+_TAKEN = {"window_start", "previous", "change"}
 
 
-class Query(msgspec.Struct, frozen=True):
-    """A question about one event type.
+class Range(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A range to compare with."""
 
-    Attributes:
-        event_type: its name.
-        start, end: the range, end excluded, UTC.
-        grain: length of the windows; None for one total.
-        group_by: dimensions of the answer's rows.
-        filters: dimension → the values it may have, as text.
-        measures: the numbers wanted; empty for all of the rollup.
-        time_zone: whose days and hours; None for the organisation's own.
-        limit: rows at most.
-        cursor: where an earlier answer ended, as it said.
-    """
-
-    event_type: str
-    start: datetime
-    end: datetime
-    grain: Grain | None
-    group_by: tuple[str, ...]
-    filters: dict[str, tuple[str, ...]]
-    measures: tuple[str, ...]
-    time_zone: str | None
-    limit: int
-    cursor: str | None
+    start_date: str
+    end_date: str
 
 
-def parse_query(catalog: Catalog, parameters: Mapping[str, Sequence[str]], now: datetime, own_zone: str) -> Query:
+class Body(WindowsBody, forbid_unknown_fields=True, frozen=True):
+    """A query as it is sent. Every other member is a condition on the dimension of its name."""
+
+    event_type: str | None = None
+    start_date: str | None = None
+    end_date: str | None = None
+    time_zone: str | None = None
+    group_by: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
+    metrics: tuple[str | MetricBody, ...] = ()
+    metric_types: tuple[str, ...] = ()
+    filters: dict[str, Any] = msgspec.field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    fill: Literal["none", "zero", "null"] = "none"
+    compare: Literal["previous"] | Range | None = None
+    limit: int = ROWS_DEFAULT
+    cursor: str | None = None
+    exact: bool = False
+    explain: bool = False
+
+
+OWN = tuple(field.name for field in msgspec.structs.fields(Body))
+
+
+def parse_parameters(catalog: Catalog, parameters: Mapping[str, Sequence[str]], now: datetime, own_zone: str) -> Query:
     """The query that request parameters ask for.
 
     Args:
@@ -69,131 +72,134 @@ def parse_query(catalog: Catalog, parameters: Mapping[str, Sequence[str]], now: 
     Raises:
         Refused: a parameter cannot be used; the message names it, its value and what can.
     """
-    one = _Single(parameters)
-    event_type = _event_type(catalog, one.get("event_type") or EVENT_TYPE_DEFAULT)
-    time_zone = one.get("time_zone")
-    here = _zone(time_zone or own_zone)
-    end = _moment("end_date", one.get("end_date"), here, is_end=True) or now
-    start = _moment("start_date", one.get("start_date"), here, is_end=False) or end - RANGE_DEFAULT
-    if start >= end:
-        raise _wrong("start_date", start.isoformat(), f"must be before end_date {end.isoformat()}")
-    filters = {name: _filter(event_type, name, values) for name, values in parameters.items() if name not in _OWN}
-    group_by = _names(parameters.get("group_by", ()))
-    for name in group_by:
-        _dimension(event_type, "group_by", name, name)
-    return Query(
-        event_type.name, start, end, _grain(one.get("aggregation_window")), group_by, filters,
-        _names(parameters.get("measures", ())), time_zone, _limit(one.get("limit")), one.get("cursor"),
+    content: dict[str, Any] = {}
+    for name, values in parameters.items():
+        if name in ("metrics", "filters"):
+            raise wrong(name, ",".join(values), "is a member of POST /api/metrics/query; use measures and dimensions")
+        if name in _LISTS:
+            content[name] = [part.strip() for value in values for part in value.split(",") if part.strip()]
+        elif name in OWN:
+            content[name] = _single(name, values)
+        else:
+            content[name] = list(values)
+    return parse_body(catalog, content, now, own_zone)
+
+
+def parse_body(catalog: Catalog, content: Mapping[str, Any], now: datetime, own_zone: str) -> Query:
+    """The query that a request's body asks for.
+
+    Args:
+        catalog: what can be asked about.
+        content: the body's object.
+        now: the end when none is given.
+        own_zone: the organisation's zone.
+
+    Raises:
+        Refused: a member cannot be used; the message names it, its value and what can.
+    """
+    own = {name: value for name, value in content.items() if name in OWN}
+    if "limit" in own:
+        own["limit"] = row_limit(own["limit"])
+    try:
+        body = msgspec.convert(own, Body)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at ")
+        raise Refused(Refusal.INVALID_QUERY, f"{path.strip('`$.') or 'query'}: {reason}") from None
+    event_type = _event_type(catalog, body.event_type or EVENT_TYPE_DEFAULT)
+    here = time_zone_of(body.time_zone or own_zone)
+    windows = read_windows(body)
+    end = moment("end_date", body.end_date, here, is_end=True) or now
+    start = moment("start_date", body.start_date, here, is_end=False) or end - RANGE_DEFAULT
+    _check_range("start_date", start, end)
+    metrics = read_metrics(catalog, event_type, body.measures, body.metrics, body.metric_types)
+    query = Query(event_type.name, start, end, windows, metrics)
+    filters = {**{name: value for name, value in content.items() if name not in OWN}, **body.filters}
+    return msgspec.structs.replace(
+        query,
+        group_by=_groups(catalog, query, body.group_by, metrics), filters=_filters(catalog, query, filters),
+        time_zone=body.time_zone, order=_order(body.order, metrics), fill=Fill(body.fill),
+        compare=_compare(body, query, here), limit=body.limit, cursor=body.cursor, exact=body.exact,
+        explain=body.explain,
     )  # fmt: skip
 
 
-class _Single:
-    """Parameters that may be sent once."""
-
-    def __init__(self, parameters: Mapping[str, Sequence[str]]) -> None:
-        self._parameters = parameters
-
-    def get(self, name: str) -> str | None:
-        values = self._parameters.get(name, ())
-        if len(values) > 1:
-            raise _wrong(name, list(values), "may be given once")
-        return values[0] if values else None
-
-
-def _wrong(name: str, value: object, reason: str) -> Refused:
-    return Refused(Refusal.INVALID_QUERY, f"{name:.100}={value!s:.200}: {reason}")
+def _single(name: str, values: Sequence[str]) -> Any:
+    if len(values) > 1:
+        raise wrong(name, list(values), "may be given once")
+    if not values:
+        return None
+    if name in ("exact", "explain"):
+        if values[0] not in ("true", "false"):
+            raise wrong(name, values[0], "must be true or false")
+        return values[0] == "true"
+    return values[0]
 
 
 def _event_type(catalog: Catalog, name: str) -> EventType:
     if name not in catalog.event_types:
-        raise _wrong("event_type", name, f"unknown; use one of {', '.join(catalog.event_types)}")
+        raise wrong("event_type", name, f"unknown; use one of {', '.join(catalog.event_types)}")
     return catalog.event_types[name]
 
 
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return zone(name)
-    except ValueError as error:
-        raise _wrong("time_zone", name, str(error)) from None
+def _check_range(name: str, start: datetime, end: datetime) -> None:
+    if start >= end:
+        raise wrong(name, start.isoformat(), f"must be before end_date {end.isoformat()}")
 
 
-def _moment(name: str, value: str | None, here: ZoneInfo, *, is_end: bool) -> datetime | None:
-    if value is None:
+def _groups(catalog: Catalog, query: Query, names: Sequence[str], metrics: Sequence[Metric]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(names))
+    if len(names) > GROUPS_MAX:
+        raise wrong("group_by", f"{len(names)} dimensions", f"give at most {GROUPS_MAX}")
+    for name in names:
+        for event_type in query.event_types():
+            dimension(catalog.event_types[event_type], "group_by", name, name)
+    if taken := {metric.name for metric in metrics} & {*names, *_TAKEN}:
+        raise wrong("metrics", sorted(taken)[0], "is the name of something else in the answer; name the metric anew")
+    return names
+
+
+def _filters(catalog: Catalog, query: Query, conditions: Mapping[str, Any]) -> tuple[Filter, ...]:
+    kinds = [catalog.event_types[name] for name in query.event_types()]
+    for name, value in conditions.items():
+        if unknown := [kind for kind in kinds if kind.field(name) is None]:
+            known = ", ".join((*OWN, *groupable(unknown[0])))
+            raise wrong(name, told(value), f"unknown parameter for {unknown[0].name}; use some of {known}")
+    return next(read_filters(kind, conditions) for kind in kinds)
+
+
+def _order(names: Sequence[str], metrics: Sequence[Metric]) -> tuple[Order, ...]:
+    orders = []
+    for name in names:
+        by = name.removeprefix("-")
+        # Without metrics all measures of a rollup are told, which is chosen later; so are their names checked.
+        if metrics and by != WINDOW and by not in {metric.name for metric in metrics}:
+            known = ", ".join((WINDOW, *(metric.name for metric in metrics)))
+            raise wrong("order", name, f"use {known}, with - before it for the largest first")
+        orders.append(Order(by, name.startswith("-")))
+    return tuple({order.by: order for order in orders}.values())
+
+
+def _compare(body: Body, query: Query, here: ZoneInfo) -> tuple[datetime, datetime] | None:
+    if body.compare is None:
         return None
-    try:
-        if _DATE.fullmatch(value):
-            day = date.fromisoformat(value)
-            # A plain end date means that day is still part of the range.
-            return _in_range(name, value, day_start(day + timedelta(days=1) if is_end else day, here))
-        # An unescaped + in a query string arrives as a space.
-        moment = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)
-        if moment.tzinfo is not None:
-            return _in_range(name, value, moment.astimezone(UTC))
-    except (ValueError, OverflowError):
-        pass
-    raise _wrong(name, value, "must be a date (2025-09-05) or an RFC 3339 time with its zone (2025-09-05T00:00:00Z)")
+    if body.compare == "previous":
+        return previous(query.start, query.end, query.windows, here), query.start
+    start = moment("compare.start_date", body.compare.start_date, here, is_end=False)
+    end = moment("compare.end_date", body.compare.end_date, here, is_end=True)
+    assert start is not None
+    assert end is not None
+    _check_range("compare.start_date", start, end)
+    return start, end
 
 
-def _in_range(name: str, value: str, moment: datetime) -> datetime:
-    if not YEAR_MIN <= moment.year <= YEAR_MAX:
-        raise _wrong(name, value, f"must lie in the years {YEAR_MIN} to {YEAR_MAX}")
-    return moment
+def row_limit(value: Any) -> int:
+    """The rows at most that a request asks for.
 
-
-def _grain(value: str | None) -> Grain | None:
-    if value == TOTAL:
-        return None
-    try:
-        return Grain(value or "1h")
-    except ValueError:
-        allowed = ", ".join([*(grain.value for grain in Grain), TOTAL])
-        raise _wrong("aggregation_window", value, f"use one of {allowed}") from None
-
-
-def _names(values: Sequence[str]) -> tuple[str, ...]:
-    names = [name.strip() for value in values for name in value.split(",") if name.strip()]
-    return tuple(dict.fromkeys(names))
-
-
-def _dimension(event_type: EventType, parameter: str, value: str, name: str) -> FieldType:
-    field = event_type.field(name)
-    if field is None or not field.type.groupable:
-        raise _wrong(parameter, value, f"{event_type.name} can be divided by {', '.join(_groupable(event_type))}")
-    return field.type
-
-
-def _groupable(event_type: EventType) -> list[str]:
-    return [field.name for field in event_type.fields if field.type.groupable]
-
-
-def _filter(event_type: EventType, name: str, values: Sequence[str]) -> tuple[str, ...]:
-    if event_type.field(name) is None:
-        known = ", ".join((*_OWN, *_groupable(event_type)))
-        raise _wrong(name, ",".join(values), f"unknown parameter; use some of {known}")
-    kind = _dimension(event_type, name, ",".join(values), name)
-    if len(values) > FILTER_VALUES_MAX:
-        raise _wrong(name, f"{len(values)} values", f"give at most {FILTER_VALUES_MAX}")
-    for value in values:
-        _check_value(name, value, kind)
-    return tuple(values)
-
-
-def _check_value(name: str, value: str, kind: FieldType) -> None:
-    checks = {
-        FieldType.UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
-        FieldType.INTEGER: r"-?[0-9]{1,19}",
-        FieldType.BOOLEAN: r"true|false",
-        FieldType.TEXT: r"[^\0]*",
-    }
-    if not re.fullmatch(checks[kind], value, re.DOTALL):
-        raise _wrong(name, value, f"is no {kind.value}")
-    if kind is FieldType.INTEGER and not -(2**63) <= int(value) < 2**63:
-        raise _wrong(name, value, "does not fit 64 bits")
-
-
-def _limit(value: str | None) -> int:
-    if value is None:
-        return ROWS_DEFAULT
-    if not value.isascii() or not value.isdigit() or len(value) > 9 or not 1 <= int(value) <= ROWS_MAX:
-        raise _wrong("limit", value, f"must be a whole number from 1 to {ROWS_MAX}")
-    return int(value)
+    Raises:
+        Refused: it is no number that can be used.
+    """
+    text = str(value)
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
+    if isinstance(value, bool) or not 1 <= number <= ROWS_MAX:
+        raise wrong("limit", value, f"must be a whole number from 1 to {ROWS_MAX}")
+    return number

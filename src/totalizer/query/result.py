@@ -2,76 +2,177 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
-from totalizer.query.cursor import encode_cursor
-from totalizer.query.parse import TOTAL, Query
-from totalizer.query.plan import Plan
+from totalizer.query.choose import Answered
+from totalizer.query.combine import Work
+from totalizer.query.plan import Period
+from totalizer.query.question import Filter, Metric
+from totalizer.query.sources import Source
+from totalizer.query.spans import Span, length_of
+from totalizer.query.window_names import written
+from totalizer.window import BASE
 
 #: Digits after the point that an average is shown with.
 AVERAGE_DIGITS = 6
+#: Stale spans that an answer names; the rest are joined to the last.
+STALE_SPANS_MAX = 100
 #: More digits than a sum can have, so that nothing is rounded on the way; Python's own context keeps 28.
 _EXACT = Context(prec=2000)
 
 
-def shape_answer(
-    query: Query, plan: Plan, rows: Sequence[Sequence[Any]], as_of: datetime, *, complete: bool
-) -> dict[str, Any]:
-    """The answer as it is sent.
+def shape_rows(work: Work, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of an answer as they are sent.
 
     Args:
-        query: the question.
-        plan: where the rows came from.
-        rows: window, groups, measures, sort key; one more than the limit if there are more.
-        as_of: when the snapshot was taken.
-        complete: True if every event acknowledged before the snapshot was in it.
+        work: what they answer.
+        rows: as `combine.Statement` has them.
     """
-    page = rows[: query.limit]
-    names = [*query.group_by, *(measure.name for measure in plan.measures)]
-    # Only averages are rounded: they rarely end. A sum is told to its last digit.
-    digits = {measure.name: AVERAGE_DIGITS for measure in plan.measures if measure.kind == "avg"}
-    data = []
-    for row in page:
-        window, values = row[0], row[1 : 1 + len(names)]
-        data.append(
-            {"window_start": window.astimezone(plan.zone).isoformat()}
-            | {name: _shown(value, digits.get(name)) for name, value in zip(names, values, strict=True)}
-        )
-    next_cursor = None
-    if len(rows) > query.limit:
-        key = page[-1][1 + len(names) :]
-        next_cursor = encode_cursor(query, [key[0].isoformat(), *key[1:]])
-    return {
-        "data": data,
-        "next_cursor": next_cursor,
+    query, answers = work.query, work.choice.answers
+    groups = len(query.group_by)
+    zone = work.periods[0].zone
+    # Only averages and shares are rounded: they rarely end. A sum is told to its last digit.
+    digits = [AVERAGE_DIGITS if each.measure.kind == "avg" or each.over else None for each in answers]
+    for row in rows:
+        shown: dict[str, Any] = {"window_start": row[0].astimezone(zone).isoformat()}
+        shown |= {name: plain(value) for name, value in zip(query.group_by, row[1:], strict=False)}
+        numbers = [_numbers(answers, digits, row[1 + groups + at * len(answers) :]) for at in range(len(work.periods))]
+        shown |= numbers[0]
+        if len(numbers) > 1:
+            shown |= {"previous": numbers[1], "change": _change(*numbers)}
+        yield shown
+
+
+def _numbers(answers: Sequence[Answered], digits: Sequence[int | None], values: Sequence[Any]) -> dict[str, Any]:
+    return {answer.name: plain(value, places) for answer, value, places in zip(answers, values, digits, strict=False)}
+
+
+def _change(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """By how much each number has grown; null where there is nothing to compare."""
+    change: dict[str, Any] = {}
+    for name, value in now.items():
+        pair = (value, before[name])
+        numeric = all(isinstance(each, int | float | Decimal) and not isinstance(each, bool) for each in pair)
+        change[name] = None
+        if numeric and any(isinstance(each, float) for each in pair):
+            change[name] = float(value) - float(before[name])
+        elif numeric:
+            change[name] = plain(_EXACT.subtract(Decimal(value), Decimal(before[name])))
+    return change
+
+
+def about(work: Work, rows: Sequence[Sequence[Any]], as_of: datetime) -> dict[str, Any]:
+    """What stands beside the rows.
+
+    Args:
+        work: how they were found.
+        rows: as `combine.Statement` has them.
+        as_of: when the snapshot was taken.
+    """
+    plans = [plan for plans in work.plans for plan in plans]
+    read = {source for plan in plans for source in plan.pieces.sources}
+    stale = sorted({span for plan in plans for span in plan.stale})
+    missing = sorted({span for plan in plans for span in plan.missing})
+    told = {
         "as_of": as_of.isoformat(),
         # Buckets that are behind were read from their events, so the answer is exact whatever the rollups' lag.
-        "exact": True,
-        "complete": complete,
-        "source": plan.source,
-        "dirty_buckets": plan.dirty_buckets,
-        "query": {
-            "event_type": query.event_type,
-            "rollup": plan.rollup.name,
-            "start_date": query.start.astimezone(plan.zone).isoformat(),
-            "end_date": query.end.astimezone(plan.zone).isoformat(),
-            "aggregation_window": query.grain.value if query.grain else TOTAL,
-            "time_zone": plan.zone.key,
-            "group_by": list(query.group_by),
-            "filters": {name: list(values) for name, values in query.filters.items()},
-            "measures": [measure.name for measure in plan.measures],
-            "limit": query.limit,
-        },
+        "exact": not stale and not missing,
+        "source": "+".join(source.value for source in Source if source in read) or "none",
+        "dirty_buckets": sum(round(length_of(plan.dirty) / BASE) for plan in plans),
+        "estimates": _estimates(work, rows),
+        "query": repeated(work),
+    }
+    for name, spans in (("stale", stale), ("missing", missing)):
+        if spans:
+            told[name] = [_range(span, work.periods[0]) for span in _few(spans)]
+    return told
+
+
+def _estimates(work: Work, rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The numbers of which some in these rows are estimates."""
+    place, periods = 1 + len(work.query.group_by) + len(work.choice.answers) * len(work.periods), len(work.periods)
+    found = {number // periods for row in rows for number, is_one in enumerate(row[place] or ()) if is_one}
+    return [work.choice.answers[number].name for number in sorted(found)]
+
+
+def repeated(work: Work) -> dict[str, Any]:
+    """The query as it was understood."""
+    query, period = work.query, work.periods[0]
+    shown = {
+        "event_type": work.choice.parts[0].event_type.name,
+        "rollup": work.choice.parts[0].rollup.name,
+        **_range(Span(query.start, query.end), period),
+        **written(query.windows),
+        "time_zone": period.zone.key,
+        "group_by": list(query.group_by),
+        "filters": _filters(query.filters),
+        "measures": [answer.name for answer in work.choice.answers],
+        "order": [("-" if order.descending else "") + order.by for order in query.order] or ["window"],
+        "fill": query.fill.value,
+        "limit": query.limit,
+    }
+    if query.metrics:
+        shown["metrics"] = [_metric(work, metric) for metric in query.metrics]
+    if query.compare is not None:
+        shown["compare"] = _range(Span(*query.compare), period)
+    return shown
+
+
+def _metric(work: Work, metric: Metric) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": metric.name, "event_type": metric.event_type, "measure": metric.measure}
+    parts = [
+        part
+        for part in work.choice.parts
+        if part.event_type.name == metric.event_type and part.filters == (*work.query.filters, *metric.filters)
+    ]
+    shown["rollup"] = parts[0].rollup.name
+    if metric.filters:
+        shown["filters"] = _filters(metric.filters)
+    if metric.over is not None:
+        shown["over"] = _metric(work, metric.over)
+    return shown
+
+
+def _filters(filters: Sequence[Filter]) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for each in filters:
+        if each.op == "in":
+            shown[each.field] = list(each.values)
+        else:
+            values = list(each.values) if each.op == "not" else each.values[0]
+            kept = shown.get(each.field)
+            shown[each.field] = {**({"in": kept} if isinstance(kept, list) else kept or {}), each.op: values}
+    return shown
+
+
+def _range(span: Span, period: Period) -> dict[str, str]:
+    return {
+        "start_date": span.start.astimezone(period.zone).isoformat(),
+        "end_date": span.end.astimezone(period.zone).isoformat(),
     }
 
 
-def _shown(value: Any, digits: int | None) -> Any:
+def _few(spans: list[Span]) -> list[Span]:
+    if len(spans) <= STALE_SPANS_MAX:
+        return spans
+    return [*spans[: STALE_SPANS_MAX - 1], Span(spans[STALE_SPANS_MAX - 1].start, spans[-1].end)]
+
+
+def is_exact(work: Work) -> bool:
+    """True if nothing in it is told from a rollup that is behind, and nothing is missing."""
+    return not any(plan.stale or plan.missing for plans in work.plans for plan in plans)
+
+
+def plain(value: Any, digits: int | None = None) -> Any:
+    """A value as JSON has it: decimals without needless digits, ids as text."""
     if isinstance(value, Decimal):
-        return _plain(value if digits is None else _rounded(value, digits))
+        return _plain(value if digits is None or not value.is_finite() else _rounded(value, digits))
+    if isinstance(value, datetime):
+        return value.isoformat()
     return str(value) if isinstance(value, UUID) else value
 
 
@@ -79,7 +180,9 @@ def _rounded(value: Decimal, digits: int) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-digits), context=_EXACT)
 
 
-def _plain(value: Decimal) -> int | Decimal:
+def _plain(value: Decimal) -> int | Decimal | None:
     """A whole number where it is one, else without trailing zeros; every other digit is kept."""
+    if not value.is_finite():
+        return None  # JSON has no such number
     whole = value.to_integral_value(context=_EXACT)
     return int(whole) if whole == value else value.normalize(_EXACT)

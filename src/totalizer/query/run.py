@@ -1,27 +1,64 @@
-"""Running a query in one snapshot, as the organisation it is for."""
+"""Answering queries: each in one snapshot, as the organisation it is for, from what is kept if it still holds."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import date, datetime
-from typing import Any
-from zoneinfo import ZoneInfo
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
-import psycopg
-from psycopg import AsyncConnection, IsolationLevel
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+import msgspec
+from psycopg import AsyncConnection
 
 from totalizer.catalog import Catalog
-from totalizer.errors import Refusal, Refused
-from totalizer.journal import Position
-from totalizer.query.compile import compile_plan
+from totalizer.clock import SYSTEM_CLOCK
+from totalizer.query.cache import AnswerCache
+from totalizer.query.combine import Page, Work, compile_work
 from totalizer.query.completeness import LocalJournals
-from totalizer.query.cursor import decode_cursor, end_of
-from totalizer.query.parse import Query, parse_query
-from totalizer.query.plan import choose_rollup, clean_spans, days_to_look_up, make_plan
-from totalizer.query.result import shape_answer
-from totalizer.window import base_bucket
+from totalizer.query.cost import QueryLimits, Turns
+from totalizer.query.cursor import end_of, next_cursor, page_of
+from totalizer.query.explain import explained
+from totalizer.query.parse import parse_body, parse_parameters
+from totalizer.query.question import Query
+from totalizer.query.result import about, is_exact, shape_rows
+from totalizer.query.snapshot import Pool, configure_reader, snapshot
+from totalizer.query.state import State, read_state
+from totalizer.query.work import Planner
+
+__all__ = ["QueryService", "Reply", "configure_reader", "snapshot"]
+
+#: A range without an end ends with this minute, so that the same question is the same for that long.
+NOW_UNIT = timedelta(minutes=1)
+#: Rows fetched at once from a streamed answer.
+STREAM_ROWS = 2000
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+Parse = Callable[[datetime, str], Query]
+Connection = AsyncConnection[Any]
+
+
+class Reply(NamedTuple):
+    """An answer as it is sent.
+
+    Attributes:
+        body: JSON; None if the client has it already.
+        etag: what it is known by; None if it cannot be asked for by that.
+    """
+
+    body: bytes | None
+    etag: str | None
+
+
+class Made(NamedTuple):
+    """An answer, or a part of a larger one, as it is kept: all but whether it is complete.
+
+    Attributes:
+        content: its members.
+        kept: True if it holds as long as the data do.
+    """
+
+    content: dict[str, Any]
+    kept: bool
 
 
 class QueryService:
@@ -31,91 +68,161 @@ class QueryService:
         pool: connections as the app role.
         catalog: what can be asked about.
         journals: to tell whether an answer is complete.
+        limits: what a query may cost.
+        cache: of answers; None for one in this process.
     """
 
-    def __init__(self, pool: AsyncConnectionPool[Any], catalog: Catalog, journals: LocalJournals) -> None:
-        self._pool, self._catalog, self._journals = pool, catalog, journals
+    def __init__(
+        self,
+        pool: Pool,
+        catalog: Catalog,
+        journals: LocalJournals,
+        limits: QueryLimits | None = None,
+        cache: AnswerCache | None = None,
+    ) -> None:
+        self._pool, self.catalog, self._journals = pool, catalog, journals
+        self.limits = limits or QueryLimits()
+        self.cache = cache or AnswerCache(SYSTEM_CLOCK, ttl_s=0, bytes_max=0)
+        self._turns = Turns(self.limits)
+        self._rollups = hashlib.blake2b(msgspec.json.encode(catalog), digest_size=8).hexdigest()
 
-    async def aggregated(self, organization_id: str, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        """Totals by window and group.
+    def by_parameters(self, parameters: Mapping[str, Sequence[str]]) -> Parse:
+        """What reads a query from request parameters, given the snapshot's time and the organisation's zone."""
+        cursor = "".join(parameters.get("cursor", ())[:1]) or None
+        return lambda now, zone: parse_parameters(self.catalog, parameters, end_of(cursor, now), zone)
+
+    def by_body(self, content: Mapping[str, Any]) -> Parse:
+        """What reads a query from a request's body."""
+        cursor = content.get("cursor")
+        return lambda now, zone: parse_body(self.catalog, content, end_of(cursor, now), zone)
+
+    async def reply(self, organization_id: str, parse: Parse, etags: str | None = None) -> Reply:
+        """The answer to a query.
 
         Args:
             organization_id: whose.
-            parameters: as `parse_query` takes them.
+            parse: reads the query.
+            etags: answers the client has, as its If-None-Match says.
 
         Raises:
             Refused: the query cannot be answered; the message says why.
         """
+
+        async def answer(connection: Connection, state: State, query: Any) -> Made:
+            return await self.answer(connection, organization_id, state, query)
+
+        def resolve(state: State) -> tuple[Query, str, bool]:
+            query = parse(minute_after(state.now), state.own_zone)
+            return query, state.version(query.event_types()), not query.explain
+
+        return await self.kept(organization_id, resolve, answer, etags)
+
+    async def kept(
+        self,
+        organization_id: str,
+        resolve: Callable[[State], tuple[Any, str, bool]],
+        answer: Callable[[Connection, State, Any], Awaitable[Made]],
+        etags: str | None,
+    ) -> Reply:
+        """An answer from what is kept, else made now.
+
+        Args:
+            organization_id: whose.
+            resolve: the question in full, the version of the data it is about, and whether its answer may be kept.
+            answer: finds a `Made`.
+            etags: answers the client has.
+        """
         # Before the snapshot: what is durable by now must be in it for the answer to be complete.
         ends = self._journals.durable_ends()
-        async with snapshot(self._pool, organization_id) as connection:
-            cursor = await connection.execute(
-                "SELECT now(), time_zone FROM totalizer.organizations WHERE id = %s", [organization_id]
-            )
-            row = await cursor.fetchone()
-            if row is None:
-                raise Refused(Refusal.FORBIDDEN, "this organisation does not exist any more")
-            now, own_zone = row
-            query = parse_query(self._catalog, parameters, end_of(parameters, now), own_zone)
-            after = decode_cursor(query)
-            choose_rollup(self._catalog, query)
-            dirty = await _dirty(connection, organization_id, query)
-            zone = ZoneInfo(own_zone)
-            days = days_to_look_up(query, zone, clean_spans(query, dirty))
-            plan = make_plan(self._catalog, query, zone, dirty, await _day_starts(connection, days, own_zone))
-            statement = compile_plan(plan, query, organization_id, after)
-            rows = await (await connection.execute(statement.sql.encode(), statement.parameters)).fetchall()
-            complete = self._journals.all_loaded(ends, await _loaded(connection))
-        return shape_answer(query, plan, rows, now, complete=complete)
+        async with (
+            self._turns.turn(organization_id),
+            snapshot(self._pool, organization_id, timeout_ms=self.limits.timeout_ms) as connection,
+        ):
+            state = await read_state(connection, organization_id)
+            question, version, may_keep = resolve(state)
+            complete = self._journals.all_loaded(ends, state.loaded)
+            key = self._key(organization_id, question, version)
+            etag = f'W/"{key}{"c" if complete else "i"}"'
+            if may_keep and etags is not None and _matches(etags, etag):
+                self.cache.hits.unchanged += 1
+                return Reply(None, etag)
+            made: list[bytes] = []
+
+            async def make() -> bytes | None:
+                found = await answer(connection, state, question)
+                made.append(_encode(found.content))
+                return made[0] if found.kept and may_keep else None
+
+            kept = await self.cache.get(key, organization_id, make) if may_keep else await make()
+            return Reply(_with(complete, made[0] if kept is None else kept), None if kept is None else etag)
+
+    async def answer(self, connection: Connection, organization_id: str, state: State, query: Query) -> Made:
+        """The answer to a query within a snapshot."""
+        version = state.version(query.event_types())
+        page = page_of(query, organization_id, version)
+        work = await self.planner(connection, organization_id, state).plan(query)
+        statement = compile_work(work, organization_id, page)
+        rows = await (await connection.execute(statement.sql.encode(), statement.parameters)).fetchall()
+        page_rows = rows[: query.limit]
+        content: dict[str, Any] = {
+            "data": list(shape_rows(work, page_rows)),
+            "next_cursor": self._next(work, organization_id, rows, page, version),
+            **about(work, page_rows, state.now),
+        }
+        if query.explain:
+            content["explanation"] = await explained(connection, self.catalog, work, organization_id, statement)
+        return Made(content, is_exact(work))
+
+    async def rows(self, organization_id: str, parse: Parse) -> AsyncIterator[dict[str, Any]]:
+        """Every row of an answer, whatever its limit, as they come: in constant memory.
+
+        Raises:
+            Refused: the query cannot be answered; the message says why.
+        """
+        async with (
+            self._turns.turn(organization_id),
+            snapshot(self._pool, organization_id, timeout_ms=self.limits.timeout_ms) as connection,
+        ):
+            state = await read_state(connection, organization_id)
+            query = parse(minute_after(state.now), state.own_zone)
+            work = await self.planner(connection, organization_id, state).plan(query)
+            statement = compile_work(work, organization_id, Page())
+            async with connection.cursor(name="answer") as cursor:
+                cursor.itersize = STREAM_ROWS
+                await cursor.execute(statement.sql.encode(), {**statement.parameters, "limit": None})
+                while rows := await cursor.fetchmany(STREAM_ROWS):
+                    for row in shape_rows(work, rows):
+                        yield row
+
+    def planner(self, connection: Connection, organization_id: str, state: State) -> Planner:
+        """What plans the queries of a snapshot."""
+        return Planner(connection, self.catalog, organization_id, state, self.limits)
+
+    def _next(
+        self, work: Work, organization_id: str, rows: Sequence[Sequence[Any]], page: Page, version: str
+    ) -> str | None:
+        query = work.query
+        if len(rows) <= query.limit:
+            return None
+        keys = 1 + 2 * len(query.group_by)
+        key = list(rows[query.limit - 1][-keys:])
+        return next_cursor(query, organization_id, key, page.offset + query.limit, version)
+
+    def _key(self, organization_id: str, question: Any, version: str) -> str:
+        # The declarations are a part of it: a process with another catalog may mean something else by a name.
+        content = (organization_id, self._rollups, version, type(question).__name__, question)
+        return hashlib.blake2b(msgspec.json.encode(content, order="deterministic"), digest_size=20).hexdigest()
 
 
-async def configure_reader(connection: AsyncConnection[Any]) -> None:
-    """Make every transaction of a pooled connection a read-only one with one view of the data."""
-    await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
-    await connection.set_read_only(True)
+def minute_after(now: datetime) -> datetime:
+    """The end of the minute that holds a moment."""
+    return now.replace(second=0, microsecond=0) + NOW_UNIT
 
 
-@asynccontextmanager
-async def snapshot(pool: AsyncConnectionPool[Any], organization_id: str) -> AsyncIterator[AsyncConnection[Any]]:
-    """A transaction that sees that organisation's rows and no others.
-
-    Raises:
-        Refused: the database is away.
-    """
-    try:
-        async with pool.connection() as connection, connection.transaction():
-            await connection.execute("SELECT set_config('app.current_org_id', %s, true)", [organization_id])
-            yield connection
-    except psycopg.errors.InvalidParameterValue as error:
-        # The one parameter that Python and PostgreSQL may judge differently: their time zone databases differ.
-        raise Refused(Refusal.INVALID_QUERY, f"time_zone: PostgreSQL says: {str(error).strip()}") from error
-    except (psycopg.OperationalError, PoolTimeout) as error:
-        raise Refused(
-            Refusal.DATABASE_UNAVAILABLE, "the database cannot answer at present; try again", retry_after_s=5
-        ) from error
+def _matches(etags: str, etag: str) -> bool:
+    return etags.strip() == "*" or etag in (each.strip() for each in etags.split(","))
 
 
-async def _dirty(connection: AsyncConnection[Any], organization_id: str, query: Query) -> list[Any]:
-    """The marked base buckets that touch the query's range."""
-    cursor = await connection.execute(
-        "SELECT DISTINCT bucket FROM totalizer.dirty_marks "
-        "WHERE organization_id = %s AND event_type = %s AND bucket >= %s AND bucket < %s ORDER BY bucket",
-        [organization_id, query.event_type, base_bucket(query.start), query.end],
-    )
-    return [row[0] for row in await cursor.fetchall()]
-
-
-async def _day_starts(connection: AsyncConnection[Any], days: Sequence[date], zone: str) -> dict[date, datetime]:
-    """When each local day begins, by the database's own reckoning."""
-    if not days:
-        return {}
-    cursor = await connection.execute(
-        "SELECT day, day::timestamp AT TIME ZONE %s FROM unnest(%s::date[]) AS day", [zone, list(days)]
-    )
-    return dict(await cursor.fetchall())
-
-
-async def _loaded(connection: AsyncConnection[Any]) -> dict[str, Position]:
-    """How far each journal is loaded in this snapshot."""
-    cursor = await connection.execute("SELECT journal_id::text, segment, position FROM totalizer.journal_offsets")
-    return {row[0]: Position(row[1], row[2]) for row in await cursor.fetchall()}
+def _with(complete: bool, body: bytes) -> bytes:
+    """An answer with whether it is complete, which is not kept: events may have been acknowledged since."""
+    return b'{"complete":' + (b"true," if complete else b"false,") + body[1:]

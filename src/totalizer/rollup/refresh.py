@@ -1,45 +1,51 @@
 """Bringing rollups up to their events: take marks, recompute what they name, all in one transaction.
 
 The order is what makes it exact. The shard's lock comes before any snapshot, so an older recompute cannot overwrite a
-newer one. Marks are taken by one statement and events read by a later one: whatever is committed in between is read
+newer one. Marks are deleted by one statement and events read by a later one: whatever is committed in between is read
 now, and its own mark, not yet taken, only has it read once more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 
+from totalizer import failpoint
 from totalizer.catalog import EventType, Rollup
-from totalizer.rollup import statements
-from totalizer.store.plan import Applied, read_applied
+from totalizer.catalog.quoting import quoted
+from totalizer.failpoint import Failpoint
+from totalizer.rollup.marks import BACKFILL, LIVE, WORK_TABLES, Turn, Work, keep_within, look, newest, settle, turns
+from totalizer.rollup.statements import Form, recompute
+from totalizer.store.plan import SHARDS, read_rollups
+from totalizer.window import BASE
 
-#: Marks taken in one transaction: bounds its length and its locks.
+#: Marks and events of one transaction: they bound its length and how long its shard is locked, to about a second.
 MARKS_MAX = 20_000
-
-_WORK_TABLES = """
-    CREATE TEMP TABLE IF NOT EXISTS work (organization_id uuid, bucket timestamptz) ON COMMIT DELETE ROWS;
-    CREATE TEMP TABLE IF NOT EXISTS work_days (
-        organization_id uuid, day date, starts timestamptz, ends timestamptz
-    ) ON COMMIT DELETE ROWS"""
-
-_TAKE_MARKS = """
-    WITH taken AS (
-        DELETE FROM totalizer.dirty_marks WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM totalizer.dirty_marks WHERE event_type = %s AND shard = %s ORDER BY bucket DESC LIMIT %s
-        )) RETURNING organization_id, bucket
-    ) INSERT INTO work SELECT DISTINCT organization_id, bucket FROM taken"""
-
-_DAYS_OF_WORK = """
-    INSERT INTO work_days
-    SELECT DISTINCT organization_id, day, day::timestamp AT TIME ZONE time_zone,
-           (day + 1)::timestamp AT TIME ZONE time_zone
-    FROM work JOIN totalizer.organizations o ON o.id = organization_id,
-         LATERAL (SELECT (bucket AT TIME ZONE o.time_zone)::date AS d) AS local,
-         -- Where a day begins after its midnight, the bucket before belongs to the day before: recompute both.
-         LATERAL (VALUES (d), (d - 1), (d + 1)) AS near (day)
-    WHERE bucket >= day::timestamp AT TIME ZONE time_zone AND bucket < (day + 1)::timestamp AT TIME ZONE time_zone"""
+EVENTS_MAX = 500_000
+#: Shards of one transaction: half of them all, so that two workers share what there is, and few marks need few
+#: statements.
+SHARDS_TOGETHER = SHARDS // 2
+#: The same for a transaction of a backfill, which reads events in bulk and has all shards.
+BACKFILL_MARKS_MAX = 200_000
+BACKFILL_EVENTS_MAX = 500_000
+#: Spans of time that a transaction of a backfill may have, the longest that holds few enough events first. Whole days,
+#: weeks and months are computed once instead of once for each piece.
+BACKFILL_SPANS = tuple(timedelta(minutes=minutes) for minutes in (44640, 10080, 1440, 360, 60, 15))
+#: Reading one event of a span costs as much as one of so many parts of finding a bucket's events by the index.
+EVENTS_PER_PROBE = 25
+#: Below so many buckets the index is always asked: choosing would cost more than it gains.
+DENSE_BUCKETS_MIN = 200
+#: The share of an organisation's buckets that must be marked for its events to be read all at once.
+DENSE_SHARE = 0.5
+#: Above so many organisations all events of a span are read, instead of those organisations' by the index.
+DENSE_ORGANIZATIONS_MAX = 50
+#: Sorts and hashes of a large piece stay in memory; there is one piece a worker.
+_MEMORY = "SET LOCAL work_mem = '64MB'"
+#: Weeks begin there, and so do the spans of a backfill.
+_MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 
 
 class Refreshed(NamedTuple):
@@ -54,8 +60,22 @@ class Refreshed(NamedTuple):
     skipped: int = 0
 
 
+class Piece(NamedTuple):
+    """What one transaction did.
+
+    Attributes:
+        buckets: base buckets recomputed.
+        shards: of how many shards.
+        more: True if its bounds, and not the end of the marks, ended it.
+    """
+
+    buckets: int
+    shards: int
+    more: bool
+
+
 def refresh(connection: Connection[Any]) -> Refreshed:
-    """Recompute every bucket that is marked now.
+    """Recompute every bucket that is marked now: live ones first, then backfills until a live one waits.
 
     Args:
         connection: autocommit, as the refresher role.
@@ -63,44 +83,157 @@ def refresh(connection: Connection[Any]) -> Refreshed:
     Raises:
         psycopg.Error: the database is away; marks of unfinished work are kept.
     """
-    shards = connection.execute("SELECT DISTINCT event_type, shard FROM totalizer.dirty_marks ORDER BY 1, 2").fetchall()
-    if not shards:
+    waiting = turns(connection)
+    if not waiting:
         return Refreshed()
-    applied = read_applied(connection)
-    connection.execute(_WORK_TABLES)
+    connection.execute(WORK_TABLES)
     buckets = skipped = 0
-    for event_type, shard in shards:
-        done = refresh_shard(connection, applied, event_type, shard)
-        buckets += done or 0
-        skipped += done is None
-    return Refreshed(buckets, skipped)
+    for event_type, shards in _by_type(waiting, LIVE).items():
+        for first in range(0, len(shards), SHARDS_TOGETHER):
+            together = shards[first : first + SHARDS_TOGETHER]
+            while done := refresh_shards(connection, event_type, together):
+                buckets += done.buckets
+                if not done.more:
+                    break
+            skipped += len(together) - (done.shards if done else 0)
+    return Refreshed(buckets + _backfill_all(connection), skipped)
 
 
-def refresh_shard(connection: Connection[Any], applied: Applied, event_type: str, shard: int) -> int | None:
-    """Recompute the marked buckets of one event type and shard of organisations, at most MARKS_MAX marks.
+def _by_type(waiting: Sequence[Turn], priority: int) -> dict[str, list[int]]:
+    shards: dict[str, list[int]] = {}
+    for turn in waiting:
+        if turn.priority == priority:
+            shards.setdefault(turn.event_type, []).append(turn.shard)
+    return shards
+
+
+def _backfill_all(connection: Connection[Any]) -> int:
+    """Work off backfills until none is left that nobody else is at, or live marks wait."""
+    buckets = 0
+    while True:
+        waiting = turns(connection)
+        shards = _by_type(waiting, BACKFILL)
+        if not shards or (buckets and waiting[0].priority == LIVE):
+            return buckets
+        done = next((done for name, each in shards.items() if (done := backfill(connection, name, each))), 0)
+        if not done:
+            return buckets
+        buckets += done
+
+
+def refresh_shards(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> Piece | None:
+    """Recompute the newest live marked buckets of one event type and some shards of organisations, within bounds.
 
     Returns:
-        How many buckets; None if another worker is at it.
+        What was done; None if other workers are at all of them.
     """
     with connection.transaction():
-        locked = connection.execute(
-            "SELECT pg_try_advisory_xact_lock(hashtext('rollup ' || %s), %s)", [event_type, shard]
-        ).fetchone()
-        if locked != (True,):
+        mine = _lock(connection, event_type, shards)
+        if not mine:
             return None
-        buckets = connection.execute(_TAKE_MARKS, [event_type, shard, MARKS_MAX]).rowcount
-        if buckets:
-            connection.execute("ANALYZE work")
-            connection.execute(_DAYS_OF_WORK)
-            connection.execute("ANALYZE work_days")
-            for rollup in applied.rollups.values():
-                if rollup.event_type == event_type:
-                    _recompute(connection, rollup, applied.event_types[event_type])
-        return buckets
+        _passed(Failpoint.SHARD_LOCKED)
+        limit = max(1, MARKS_MAX // len(mine))
+        found = look(connection, event_type, mine, LIVE, limit)
+        if not found:
+            return Piece(0, len(mine), more=False)
+        if found >= DENSE_BUCKETS_MIN:
+            connection.execute(_MEMORY)
+        declared = read_rollups(connection, event_type)
+        cut = keep_within(connection, declared[0], EVENTS_MAX)
+        buckets = _recompute(connection, *declared)
+    _passed(Failpoint.SHARD_COMMITTED)
+    return Piece(buckets, len(mine), more=cut or buckets > limit // 2)
 
 
-def _recompute(connection: Connection[Any], rollup: Rollup, event_type: EventType) -> None:
-    connection.execute(statements.delete_base(rollup))
-    connection.execute(statements.insert_base(rollup, event_type))
-    connection.execute(statements.delete_days(rollup))
-    connection.execute(statements.insert_days(rollup, event_type))
+def backfill(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> int:
+    """Recompute the newest buckets that are marked for a backfill, of those shards that nobody else is at.
+
+    All of a span of time is done at once, so that its events are read once and not once for each shard.
+
+    Returns:
+        How many buckets; 0 if others are at all of them.
+    """
+    with connection.transaction():
+        mine = _lock(connection, event_type, shards)
+        last = newest(connection, event_type, mine, BACKFILL) if mine else None
+        if last is None:
+            return 0
+        _passed(Failpoint.SHARD_LOCKED)
+        declared = read_rollups(connection, event_type)
+        since = _piece(connection, declared[0], last)
+        connection.execute(_MEMORY)
+        look(connection, event_type, mine, BACKFILL, max(1, BACKFILL_MARKS_MAX // len(mine)), since)
+        buckets = _recompute(connection, *declared)
+    _passed(Failpoint.SHARD_COMMITTED)
+    return buckets
+
+
+def _lock(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> list[int]:
+    """Those of the shards whose locks nobody had; they are this transaction's now."""
+    rows = connection.execute(
+        "SELECT shard FROM unnest(%s::integer[]) AS shard "
+        "WHERE pg_try_advisory_xact_lock(hashtext('rollup ' || %s), shard)",
+        [list(shards), event_type],
+    )
+    return [row[0] for row in rows]
+
+
+def _piece(connection: Connection[Any], event_type: EventType, last: datetime) -> datetime:
+    """Where the piece of a backfill begins that ends with the bucket `last`."""
+    for span in BACKFILL_SPANS:
+        starts = last - (last - _MONDAY) % span
+        if _estimate(connection, event_type, starts, last + BASE) <= BACKFILL_EVENTS_MAX:
+            break
+    return starts
+
+
+def _estimate(connection: Connection[Any], event_type: EventType, starts: datetime, ends: datetime) -> int:
+    """How many events a span holds, as the planner's statistics have it."""
+    time = quoted(event_type.time_field)
+    row = connection.execute(
+        f"EXPLAIN (FORMAT JSON) SELECT FROM events.{quoted(event_type.name)} "
+        f"WHERE {time} >= %s AND {time} < %s".encode(),
+        [starts, ends],
+    ).fetchone()
+    assert row is not None
+    return int(row[0][0]["Plan"]["Plan Rows"])
+
+
+def _recompute(connection: Connection[Any], event_type: EventType, rollups: Sequence[Rollup]) -> int:
+    """Settle the marks in `work` and compute what they stand for; returns how many buckets.
+
+    Args:
+        connection: in a transaction that has the shards' locks.
+        event_type, rollups: as read under the lock: who adds a rollup waits for it, so none is forgotten here.
+    """
+    work = settle(connection, event_type.name)
+    _passed(Failpoint.MARKS_TAKEN)
+    form = _form(connection, event_type, work)
+    span = {"starts": work.starts, "ends": work.ends}
+    for rollup in rollups:
+        if None not in work.rollups and rollup.name not in work.rollups:
+            continue
+        for level, delete, insert in recompute(rollup, event_type, form):
+            if level.local or work.of_events:
+                connection.execute(delete.encode(), prepare=False)
+                _passed(Failpoint.LEVEL_DELETED)
+                connection.execute(insert.encode(), span if level.source is None else None, prepare=False)
+                _passed(Failpoint.LEVEL_INSERTED)
+    return work.rows
+
+
+def _form(connection: Connection[Any], event_type: EventType, work: Work) -> Form:
+    """The form that costs less, by what was measured: script/bench rollup."""
+    if work.of_events < DENSE_BUCKETS_MIN or work.starts is None or work.ends is None:
+        return Form.SPARSE
+    if work.organizations > DENSE_ORGANIZATIONS_MAX:
+        events = _estimate(connection, event_type, work.starts, work.ends)
+        return Form.DENSEST if events < work.of_events * EVENTS_PER_PROBE else Form.SPARSE
+    # Of few organisations the index gives their own events only: how full of marks their span is decides.
+    buckets = work.organizations * ((work.ends - work.starts) // BASE)
+    return Form.DENSE if work.of_events >= DENSE_SHARE * buckets else Form.SPARSE
+
+
+def _passed(point: Failpoint) -> None:
+    if failpoint.ARMED:
+        failpoint.hit(point)

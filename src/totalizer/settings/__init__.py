@@ -18,10 +18,14 @@ from totalizer.settings.database import DatabaseSettings
 from totalizer.settings.ingest import IngestSettings
 from totalizer.settings.jobs import JobSettings
 from totalizer.settings.named import SECRET_VARIABLES
+from totalizer.settings.reading import ReadingSettings
+from totalizer.settings.retention import RetentionSettings
 from totalizer.settings.service import ServiceSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, IngestSettings, AccessSettings, JobSettings):
+class Settings(
+    ServiceSettings, DatabaseSettings, IngestSettings, RetentionSettings, AccessSettings, ReadingSettings, JobSettings
+):
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from totalizer.catalog import EventType, Field, Measure, Rollup
+from totalizer.catalog.levels import Level
 from totalizer.catalog.measures import State, states
 from totalizer.catalog.quoting import quoted, quoted_list
 from totalizer.store.roles import Role
@@ -33,11 +36,20 @@ def create_event_type(event_type: EventType) -> list[str]:
         f"CREATE TABLE {keys} (\n    organization_id uuid NOT NULL,\n    id uuid NOT NULL,\n"
         f"    event_time timestamptz NOT NULL,\n    PRIMARY KEY (organization_id, id)\n)",
         f"COMMENT ON TABLE {keys} IS 'Ids that senders chose, so that a resend is found whatever its time'",
+        # Ids come about in the order of their events' times: enough to find those that are old enough to be forgotten.
+        f"CREATE INDEX ON {keys} USING brin (event_time) WITH (autosummarize)",
         *_secured(table),
         f"CREATE POLICY load_events ON {table} FOR ALL TO {Role.WRITER.value} USING (true) WITH CHECK (true)",
         f"CREATE POLICY read_events ON {table} FOR SELECT TO {Role.REFRESHER.value} USING (true)",
+        # Whatever goes wrong with retention, nothing that is above the floor can be removed by it.
+        f"CREATE POLICY retain ON {table} FOR DELETE TO {Role.REFRESHER.value} "
+        f"USING ({time} < totalizer.raw_floor('{event_type.name}', organization_id))",
         f"GRANT SELECT ON {table} TO {Role.APP.value}, {Role.REFRESHER.value}",
+        f"GRANT DELETE ON {table} TO {Role.REFRESHER.value}",
+        f"GRANT SELECT, DELETE ON {keys} TO {Role.REFRESHER.value}",
         f"GRANT SELECT, INSERT ON {table}, {keys} TO {Role.WRITER.value}",
+        "SELECT totalizer.watch_corrections("
+        f"'{event_type.name}', '{event_type.time_field}', 'events.{event_type.name}', false)",
     ]
 
 
@@ -51,46 +63,60 @@ def _column(field: Field) -> str:
 
 
 def create_rollup(rollup: Rollup, event_type: EventType) -> list[str]:
-    """DDL of a new rollup: its table of 15-minute buckets and its table of local days."""
-    statements = []
-    for table, bucket in ((rollup.base_table, "bucket timestamptz"), (rollup.day_table, "day date")):
-        name = f"analytics.{quoted(table)}"
-        columns = [
-            "organization_id uuid NOT NULL",
-            f"{bucket} NOT NULL",
-            *(f"{quoted(name)} {_field(event_type, name).type.column_type}" for name in rollup.dimensions),
-            *(_state_column(state) for state in rollup_states(rollup, event_type)),
-        ]
-        key = ["organization_id", bucket.split()[0], *rollup.dimensions]
-        columns.append(f"UNIQUE NULLS NOT DISTINCT ({quoted_list(key)})")
-        body = ",\n    ".join(columns)
-        statements += [
-            f"CREATE TABLE {name} (\n    {body}\n) WITH (autovacuum_vacuum_scale_factor = 0.05)",
-            *_secured(name),
-            f"CREATE POLICY refresh ON {name} FOR ALL TO {Role.REFRESHER.value} USING (true) WITH CHECK (true)",
-            f"GRANT SELECT ON {name} TO {Role.APP.value}",
-            f"GRANT SELECT, INSERT, DELETE ON {name} TO {Role.REFRESHER.value}",
-        ]
-    return statements
+    """DDL of a new rollup: a table for each of its grains."""
+    return [statement for level in rollup.kept for statement in create_level(rollup, level, event_type)]
 
 
-def add_measure(rollup: Rollup, measure: Measure, event_type: EventType) -> list[str]:
-    """DDL of a new measure; the caller marks every bucket dirty, so that it fills."""
+def create_level(rollup: Rollup, level: Level, event_type: EventType) -> list[str]:
+    """DDL of one grain of a rollup."""
+    name = f"analytics.{quoted(rollup.table(level))}"
+    columns = [
+        "organization_id uuid NOT NULL",
+        f"{level.key} {level.key_type} NOT NULL",
+        *(f"{quoted(name)} {_field(event_type, name).type.column_type}" for name in rollup.dimensions),
+        *(_state_column(state) for state in rollup_states(rollup, event_type)),
+        f"UNIQUE NULLS NOT DISTINCT ({quoted_list(['organization_id', level.key, *rollup.dimensions])})",
+    ]
+    body = ",\n    ".join(columns)
+    return [
+        f"CREATE TABLE {name} (\n    {body}\n) WITH (autovacuum_vacuum_scale_factor = 0.05)",
+        *_secured(name),
+        f"CREATE POLICY refresh ON {name} FOR ALL TO {Role.REFRESHER.value} USING (true) WITH CHECK (true)",
+        f"GRANT SELECT ON {name} TO {Role.APP.value}",
+        f"GRANT SELECT, INSERT, DELETE ON {name} TO {Role.REFRESHER.value}",
+    ]
+
+
+def drop_level(rollup: Rollup, level: Level) -> list[str]:
+    """DDL that removes one grain of a rollup. It is derived, so nothing is lost that cannot be computed again."""
+    return [f"DROP TABLE analytics.{quoted(rollup.table(level))}"]
+
+
+def add_measure(rollup: Rollup, measure: Measure, event_type: EventType, levels: Iterable[Level]) -> list[str]:
+    """DDL of a new measure in the grains given; the caller marks every bucket, so that it fills."""
     columns = [_state_column(state) for state in measure_states(measure, event_type)]
     return [
-        f"ALTER TABLE analytics.{quoted(table)} ADD COLUMN {column}"
-        for table in (rollup.base_table, rollup.day_table)
+        f"ALTER TABLE analytics.{quoted(rollup.table(level))} ADD COLUMN {column}"
+        for level in levels
         for column in columns
     ]
 
 
-def mark_everything(event_type: EventType) -> str:
-    """Mark every bucket that has events, so that rollups are computed for events already stored."""
+def mark_rollup(rollup: Rollup, event_type: EventType, within_s: int | None = None) -> str:
+    """Mark every bucket that has events for one rollup, behind all live marks.
+
+    Args:
+        rollup: the rollup that is new, or has something new.
+        event_type: what it counts.
+        within_s: only buckets of the last so many seconds; None for all.
+    """
     time = quoted(event_type.time_field)
+    recent = f"\nWHERE {time} >= now() - interval '{within_s} seconds'" if within_s is not None else ""
     return (
-        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket)\n"
+        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket, rollup, priority)\n"
         f"SELECT DISTINCT organization_id, '{event_type.name}',"
-        f" date_bin('15 minutes', {time}, 'epoch'::timestamptz)\nFROM events.{quoted(event_type.name)}"
+        f" date_bin('15 minutes', {time}, 'epoch'::timestamptz), '{rollup.name}', 1\n"
+        f"FROM events.{quoted(event_type.name)}{recent}"
     )
 
 
@@ -101,7 +127,8 @@ def rollup_states(rollup: Rollup, event_type: EventType) -> list[State]:
 
 def measure_states(measure: Measure, event_type: EventType) -> list[State]:
     """The state columns of one measure."""
-    return states(measure, _field(event_type, measure.field).type if measure.field else None)
+    field_type = _field(event_type, measure.field).type if measure.field else None
+    return states(measure, field_type, event_type.time_field)
 
 
 def _field(event_type: EventType, name: str) -> Field:

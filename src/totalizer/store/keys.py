@@ -100,6 +100,13 @@ def create_organization(connection: Connection[Any], name: str, time_zone: str) 
     return str(row[0])
 
 
+def list_organizations(connection: Connection[Any]) -> list[Any]:
+    """All organisations by name, with `id`, `name`, `time_zone` and `created_at`."""
+    with connection.cursor(row_factory=namedtuple_row) as cursor:
+        query = "SELECT id, name, time_zone, created_at FROM totalizer.organizations ORDER BY name"
+        return list(cursor.execute(query).fetchall())
+
+
 def create_key(
     connection: Connection[Any],
     organization_id: str,

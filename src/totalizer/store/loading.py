@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 
 from totalizer.catalog.quoting import quoted, quoted_list
-from totalizer.event import KEY
 
 Rows = Connection[Any]
 
@@ -100,23 +100,6 @@ def advance(connection: Rows, journal_id: str, segment: int, position: int, batc
     )
 
 
-def partition_lengths(connection: Rows) -> dict[str, str]:
-    """`day` or `month` for each event type the database knows."""
-    return dict(connection.execute("SELECT name, partition FROM totalizer.event_types").fetchall())
-
-
-def ensure_partition(connection: Rows, event_type: str, day: str) -> str:
-    """Make the partition that holds `day` (ISO date, UTC) if there is none; returns its name."""
-    row = connection.execute("SELECT totalizer.ensure_partition(%s, %s::date)", [event_type, day]).fetchone()
-    assert row is not None
-    return str(row[0])
-
-
-def partition_name(event_type: str, day: str, length: str) -> str:
-    """The name `ensure_partition` gives the partition of an ISO date."""
-    return f"{event_type}_p{day[:4]}{day[5:7]}{day[8:10] if length == 'day' else ''}"
-
-
 def copy_lines(connection: Rows, table: str, columns: Iterable[str], lines: Iterable[bytes]) -> None:
     """COPY whole lines into a table."""
     statement = f"COPY {table} ({quoted_list(list(columns))}) FROM STDIN"
@@ -124,7 +107,7 @@ def copy_lines(connection: Rows, table: str, columns: Iterable[str], lines: Iter
         copy.write(b"".join(lines))
 
 
-def copy_fast(connection: Rows, target: Target, by_partition: dict[str, list[bytes]]) -> None:
+def copy_fast(connection: Rows, target: Target, by_partition: dict[str, list[bytes]], keys: Sequence[bytes]) -> None:
     """COPY lines straight into their partitions, and their keys into the key table.
 
     COPY into the parent is refused for a role under row-level security, and routing costs more; partitions have no
@@ -134,14 +117,12 @@ def copy_fast(connection: Rows, target: Target, by_partition: dict[str, list[byt
         connection: in a transaction, at a savepoint.
         target: where the lines go.
         by_partition: partition name → lines sorted by key.
+        keys: of all of them, rows of the key table by organisation and id, the order of its index.
 
     Raises:
         psycopg.errors.UniqueViolation: some of the lines are duplicates; roll back to the savepoint and load carefully.
     """
     if target.keyed:
-        keys = [line[KEY] + b"\n" for lines in by_partition.values() for line in lines]
-        # By organisation and id, the order of the key table's index.
-        keys.sort(key=lambda key: key[:37] + key[65:])
         copy_lines(connection, target.keys, ("organization_id", "event_time", "id"), keys)
     for partition, lines in by_partition.items():
         copy_lines(connection, f"partitions.{quoted(partition)}", target.columns, lines)
@@ -167,17 +148,48 @@ def load_carefully(connection: Rows, target: Target, lines: Sequence[bytes]) -> 
         target: where the lines go.
         lines: in order of arrival.
     """
-    stage = _stage(connection, target)
-    copy_lines(connection, stage, target.columns, lines)
-    connection.execute(f"ANALYZE {stage}")
-    row = connection.execute(f"SELECT min(ordinal) FROM {stage}").fetchone()
+    with staged(connection, target, lines) as stage:
+        return stage.refound([row[0] for row in connection.execute(_insert_new(target, stage.table))])
+
+
+class Stage:
+    """Lines in a table of this session, each with the columns of its event and an ordinal, in order of arrival.
+
+    Args:
+        connection: in a transaction.
+        target: what they are lines of.
+        table: where they are.
+        first: ordinal of the first.
+    """
+
+    def __init__(self, connection: Rows, target: Target, table: str, first: int) -> None:
+        self._connection, self._target = connection, target
+        self.table, self.first = table, first
+
+    def refound(self, ordinals: Sequence[int]) -> Refound:
+        """Lines that were not stored since their ids are known, told apart by their contents."""
+        conflicts: set[int] = set()
+        if self._target.keyed and ordinals:
+            rows = self._connection.execute(_conflicts(self._target, self.table))
+            conflicts = {row[0] for row in rows}.intersection(ordinals)
+        duplicates = [ordinal - self.first for ordinal in ordinals if ordinal not in conflicts]
+        return Refound(duplicates, sorted(ordinal - self.first for ordinal in conflicts))
+
+
+@contextmanager
+def staged(connection: Rows, target: Target, lines: Sequence[bytes]) -> Iterator[Stage]:
+    """Lines in a stage for the length of a with-block, within a transaction.
+
+    Raises:
+        psycopg.Error: one of them is no line of the target's.
+    """
+    table = _stage(connection, target)
+    copy_lines(connection, table, target.columns, lines)
+    connection.execute(f"ANALYZE {table}")
+    row = connection.execute(f"SELECT min(ordinal) FROM {table}").fetchone()
     assert row is not None
-    refound = [found[0] - row[0] for found in connection.execute(_insert_new(target, stage))]
-    conflicts: set[int] = set()
-    if target.keyed and refound:
-        conflicts = {found[0] - row[0] for found in connection.execute(_conflicts(target, stage))}
-    connection.execute(f"TRUNCATE {stage}")
-    return Refound([place for place in refound if place not in conflicts], sorted(conflicts))
+    yield Stage(connection, target, table, row[0])
+    connection.execute(f"TRUNCATE {table}")
 
 
 def _stage(connection: Rows, target: Target) -> str:

@@ -9,6 +9,7 @@ from alembic.config import Config
 from psycopg import Connection
 
 from totalizer.catalog import Catalog
+from totalizer.store import views
 from totalizer.store.plan import apply_plan, plan_catalog
 from totalizer.store.roles import Role, ensure_roles
 
@@ -33,9 +34,26 @@ def migrate(connection: Connection[Any], catalog: Catalog, secret: str) -> list[
         ensure_roles(connection, secret)
         done = upgrade_schema(connection)
         plan = plan_catalog(connection, catalog)
-        return done + apply_plan(connection, plan)
+        done += apply_plan(connection, plan)
+        return done + _make_views(connection, catalog)
     finally:
         connection.execute("SELECT pg_advisory_unlock(hashtext('totalizer migrate'))")
+
+
+def _make_views(connection: Connection[Any], catalog: Catalog) -> list[str]:
+    """The views over the shipped rollups; materialised ones are filled, since one that never was cannot be read."""
+    if not all(name in catalog.rollups for name in views.ROLLUPS):
+        return []
+    made = views.create_plain(connection)
+    connection.execute(f"SET ROLE {Role.REFRESHER.value}")
+    try:
+        for view in views.MATERIALIZED:
+            if views.create_materialized(connection, view):
+                views.refresh_materialized(connection, view)
+                made.append(view.name)
+    finally:
+        connection.execute("RESET ROLE")
+    return [f"view analytics.{name}" for name in made]
 
 
 def upgrade_schema(connection: Connection[Any]) -> list[str]:

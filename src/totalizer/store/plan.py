@@ -12,9 +12,19 @@ import msgspec
 from psycopg import Connection
 
 from totalizer.catalog import Catalog, EventType, Rollup
+from totalizer.catalog.levels import MINUTE
 from totalizer.errors import CatalogChangeRefused
 from totalizer.store import ddl
 from totalizer.store.roles import Role
+
+#: Organisations are divided into so many shards, by the column totalizer.dirty_marks.shard.
+SHARDS = 16
+#: Waits for the refreshes under way, and keeps others out until the transaction ends. A refresh learns what rollups
+#: there are when it has its lock, so no mark can be taken by one that does not know of a rollup or measure just added.
+LOCK_ALL_SHARDS = f"""
+    SELECT pg_advisory_xact_lock(hashtext('rollup ' || name), shard) FROM (
+        SELECT name, shard FROM totalizer.event_types, generate_series(0, {SHARDS - 1}) AS shard ORDER BY 1, 2 OFFSET 0
+    ) AS shards"""
 
 
 class Step(NamedTuple):
@@ -65,6 +75,17 @@ def read_applied(connection: Connection[Any]) -> Applied:
     )
 
 
+def read_rollups(connection: Connection[Any], event_type: str) -> tuple[EventType, list[Rollup]]:
+    """One event type of this database, and its rollups."""
+    definitions = connection.execute(
+        "SELECT t.definition, r.definition FROM totalizer.event_types t "
+        "LEFT JOIN totalizer.rollups r ON r.event_type = t.name WHERE t.name = %s ORDER BY r.name",
+        [event_type],
+    ).fetchall()
+    rollups = [msgspec.convert(rollup, Rollup) for _, rollup in definitions if rollup is not None]
+    return msgspec.convert(definitions[0][0], EventType), rollups
+
+
 def plan_catalog(connection: Connection[Any], catalog: Catalog) -> Plan:
     """What applying `catalog` to this database would do; changes nothing."""
     return compare(read_applied(connection), catalog)
@@ -73,16 +94,16 @@ def plan_catalog(connection: Connection[Any], catalog: Catalog) -> Plan:
 def compare(applied: Applied, catalog: Catalog) -> Plan:
     """The plan from one state to a catalog, without a database."""
     plan = Plan([], [], [])
-    remark: set[str] = set()
+    fill: list[Step] = []
     for event_type in catalog.event_types.values():
         _plan_event_type(plan, applied.event_types.get(event_type.name), event_type)
     for rollup in catalog.rollups.values():
         event_type = catalog.event_types[rollup.event_type]
-        if _plan_rollup(plan, applied.rollups.get(rollup.name), rollup, event_type):
-            remark.add(event_type.name)
-    for name in sorted(remark & applied.event_types.keys()):
-        statement = ddl.mark_everything(catalog.event_types[name])
-        plan.steps.append(Step(f"compute the new rollups of the {name} stored so far", [(Role.REFRESHER, statement)]))
+        statement = _plan_rollup(plan, applied.rollups.get(rollup.name), rollup, event_type)
+        if statement and event_type.name in applied.event_types:
+            title = f"compute rollup {rollup.name} for the {event_type.name} stored so far"
+            fill.append(Step(title, [(Role.REFRESHER, statement)]))
+    plan.steps.extend(fill)
     _note_undeclared(plan, applied, catalog)
     return plan
 
@@ -125,21 +146,28 @@ def _event_type_refusals(old: EventType, new: EventType) -> Iterable[str]:
             yield f"{where}: {key} is {was!r} in the database and cannot become {now_is!r}; declare a new event type"
 
 
-def _plan_rollup(plan: Plan, old: Rollup | None, new: Rollup, event_type: EventType) -> bool:
-    """Plan one rollup; True if its numbers must be computed for events stored so far."""
+def _plan_rollup(plan: Plan, old: Rollup | None, new: Rollup, event_type: EventType) -> str | None:
+    """Plan one rollup; the statement that marks what must be computed for events stored so far, if anything must."""
     if old is None:
         plan.steps.append(_step(f"rollup {new.name}", ddl.create_rollup(new, event_type), _remember_rollup(new)))
-        return True
+        return ddl.mark_rollup(new, event_type)
     if _unchanged(old, new):
-        return False
+        return None
     refusals = list(_rollup_refusals(old, new))
     plan.refusals.extend(refusals)
     if refusals:
-        return False
-    added = [measure for measure in new.measures if old.measure(measure.name) is None]
-    statements = [statement for measure in added for statement in ddl.add_measure(new, measure, event_type)]
+        return None
+    measures = [measure for measure in new.measures if old.measure(measure.name) is None]
+    levels = [level for level in new.kept if not old.keeps(level)]
+    both = [level for level in new.kept if old.keeps(level)]
+    statements = [s for level in old.kept if not new.keeps(level) for s in ddl.drop_level(old, level)]
+    statements += [s for measure in measures for s in ddl.add_measure(new, measure, event_type, both)]
+    statements += [s for level in levels for s in ddl.create_level(new, level, event_type)]
     plan.steps.append(_step(f"rollup {new.name}: new declaration", statements, _remember_rollup(new)))
-    return bool(added)
+    if measures or any(level is not MINUTE for level in levels):
+        return ddl.mark_rollup(new, event_type)
+    longer = (new.minutes_s or 0) > (old.minutes_s or 0)
+    return ddl.mark_rollup(new, event_type, new.minutes_s) if longer else None
 
 
 def _rollup_refusals(old: Rollup, new: Rollup) -> Iterable[str]:
@@ -176,6 +204,9 @@ def apply_plan(connection: Connection[Any], plan: Plan) -> list[str]:
     if plan.refusals:
         raise CatalogChangeRefused("\n".join(plan.refusals))
     with connection.transaction():
+        if plan.steps:
+            # Before any table's lock, which a refresh may wait for with its shard's lock in hand.
+            connection.execute(LOCK_ALL_SHARDS)
         for step in plan.steps:
             for role, statement in step.statements:
                 connection.execute(f"SET LOCAL ROLE {role.value}")
@@ -202,9 +233,9 @@ def _remember_event_type(event_type: EventType) -> str:
 
 def _remember_rollup(rollup: Rollup) -> str:
     return (
-        "INSERT INTO totalizer.rollups (name, event_type, definition) "
+        "INSERT INTO totalizer.rollups AS r (name, event_type, definition) "
         f"VALUES ('{rollup.name}', '{rollup.event_type}', {_definition(rollup)}) "
-        "ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, applied_at = now()"
+        "ON CONFLICT (name) DO UPDATE SET definition = excluded.definition, applied_at = now(), version = r.version + 1"
     )
 
 

@@ -11,6 +11,20 @@ CREATE FUNCTION totalizer.authenticate_key(hash bytea) RETURNS TABLE(key_id uuid
     WHERE k.key_hash = hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
 $$;
 
+CREATE FUNCTION totalizer.count_quantiles(indices integer[]) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+BEGIN
+    IF cardinality(indices) = 1 THEN
+        RETURN indices[1] || ':1';
+    END IF;
+    RETURN (
+        SELECT string_agg(index || ':' || n, ' ' ORDER BY index)
+        FROM (SELECT index, count(*) AS n FROM unnest(indices) AS index WHERE index IS NOT NULL GROUP BY index) AS counted
+    );
+END
+$$;
+
 CREATE FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
@@ -21,6 +35,43 @@ CREATE FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp w
     ON CONFLICT (organization_id, hour, event_type, code) DO UPDATE SET events = r.events + excluded.events
 $$;
 
+CREATE FUNCTION totalizer.data_changed(organizations uuid[], types text[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+    INSERT INTO totalizer.data_versions AS v (organization_id, event_type, slot, stamp)
+    SELECT o, t, pg_backend_pid() % 8, gen_random_uuid()
+    FROM (SELECT DISTINCT o, t FROM unnest(organizations, types) AS changed (o, t) ORDER BY 1, 2) AS ordered
+    ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp
+$$;
+
+CREATE FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '50ms'
+    AS $$
+DECLARE
+    part totalizer.partitions;
+BEGIN
+    SELECT * INTO STRICT part FROM totalizer.partitions WHERE event_type = type_name AND name = partition_name;
+    IF NOT EXISTS (SELECT FROM totalizer.retention_floors WHERE event_type = type_name AND organization_id IS NULL)
+       OR EXISTS (SELECT FROM totalizer.retention_floors WHERE event_type = type_name AND raw_floor < part.ends) THEN
+        RAISE EXCEPTION 'partition % is not below every floor', partition_name;
+    END IF;
+    IF EXISTS (
+        SELECT FROM totalizer.dirty_marks
+        WHERE event_type = type_name AND bucket >= part.starts AND bucket < part.ends
+    ) THEN
+        RAISE EXCEPTION 'buckets of partition % are marked', partition_name;
+    END IF;
+    EXECUTE format('ALTER TABLE events.%I DETACH PARTITION partitions.%I', type_name, partition_name);
+    EXECUTE format('DROP TABLE partitions.%I', partition_name);
+    INSERT INTO totalizer.removed_events (organization_id, event_type, events)
+    SELECT o, type_name, n FROM unnest(organizations, counts) AS gone (o, n) WHERE n > 0;
+END
+$$;
+
 CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -28,11 +79,12 @@ CREATE FUNCTION totalizer.ensure_partition(type_name text, day date) RETURNS tex
     AS $$
 DECLARE
     length text;
+    time_name text;
     first_day date;
     next_day date;
     partition_name text;
 BEGIN
-    SELECT partition INTO STRICT length FROM totalizer.event_types WHERE name = type_name;
+    SELECT partition, time_field INTO STRICT length, time_name FROM totalizer.event_types WHERE name = type_name;
     first_day := date_trunc(length, day::timestamp)::date;
     next_day := (first_day + ('1 ' || length)::interval)::date;
     partition_name := type_name || '_p' || to_char(first_day, CASE length WHEN 'day' THEN 'YYYYMMDD' ELSE 'YYYYMM' END);
@@ -45,6 +97,7 @@ BEGIN
     END IF;
     EXECUTE format('CREATE TABLE partitions.%I (LIKE events.%I INCLUDING ALL)', partition_name, type_name);
     EXECUTE format('GRANT INSERT ON partitions.%I TO totalizer_writer', partition_name);
+    PERFORM totalizer.watch_corrections(type_name, time_name, format('partitions.%I', partition_name)::regclass, true);
     EXECUTE format(
         'ALTER TABLE events.%I ATTACH PARTITION partitions.%I FOR VALUES FROM (%L) TO (%L)',
         type_name, partition_name, first_day::timestamptz, next_day::timestamptz
@@ -62,6 +115,126 @@ CREATE FUNCTION totalizer.find_organization(wanted uuid) RETURNS TABLE(organizat
     WHERE o.id = wanted
 $$;
 
+CREATE SEQUENCE totalizer.floor_changes
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE totalizer.retention_floors (
+    event_type text NOT NULL,
+    organization_id uuid,
+    raw_floor timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    key_floor timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    base_floor timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    hour_floor timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    day_floor date DEFAULT '-infinity'::date NOT NULL,
+    change bigint DEFAULT nextval('totalizer.floor_changes'::regclass) NOT NULL,
+    raised_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT retention_floors_check CHECK ((key_floor <= raw_floor)),
+    CONSTRAINT retention_floors_check1 CHECK ((base_floor <= (raw_floor - '48:00:00'::interval))),
+    CONSTRAINT retention_floors_check2 CHECK ((hour_floor <= base_floor)),
+    CONSTRAINT retention_floors_check3 CHECK ((day_floor <= ((base_floor AT TIME ZONE 'UTC'::text) - '32 days'::interval)))
+);
+
+COMMENT ON TABLE totalizer.retention_floors IS 'What lies below is removed, or about to be; a floor only rises. Without an organisation: of all that have no row of their own';
+
+COMMENT ON COLUMN totalizer.retention_floors.raw_floor IS 'No bucket below it is ever recomputed from events';
+
+COMMENT ON COLUMN totalizer.retention_floors.key_floor IS 'Ids of events below it are forgotten, so that a duplicate would not be known';
+
+CREATE FUNCTION totalizer.floors_of(type_name text, organization uuid) RETURNS SETOF totalizer.retention_floors
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT * FROM totalizer.retention_floors
+    WHERE event_type = type_name AND (organization_id = organization OR organization_id IS NULL)
+    ORDER BY organization_id NULLS LAST LIMIT 1
+$$;
+
+CREATE FUNCTION totalizer.hold_floors() RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(hashtext('totalizer floors'));
+    RETURN (SELECT coalesce(max(change), 0) FROM totalizer.retention_floors);
+END
+$$;
+
+CREATE FUNCTION totalizer.mark_corrected() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    changed text := CASE TG_OP
+        WHEN 'UPDATE' THEN 'SELECT organization_id, %1$I FROM old_rows UNION ALL SELECT organization_id, %1$I FROM new_rows'
+        WHEN 'DELETE' THEN 'SELECT organization_id, %1$I FROM old_rows'
+        ELSE 'SELECT organization_id, %1$I FROM %2$I.%3$I'
+    END;
+BEGIN
+    EXECUTE format(
+        'INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) '
+        'SELECT organization_id, %4$L, bucket FROM ('
+        'SELECT DISTINCT organization_id, date_bin(''15 minutes'', %1$I, ''epoch''::timestamptz) AS bucket FROM ('
+        || changed || ') AS changed) AS buckets WHERE bucket >= totalizer.raw_floor(%4$L, organization_id)',
+        TG_ARGV[1], TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[0]
+    );
+    RETURN NULL;
+END
+$_$;
+
+COMMENT ON FUNCTION totalizer.mark_corrected() IS 'Trigger; arguments: event type, its time field';
+
+CREATE FUNCTION totalizer.merge_quantiles(states text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+BEGIN
+    IF strpos(states, ' ') = 0 THEN
+        RETURN states;
+    END IF;
+    RETURN (
+        SELECT string_agg(index || ':' || n, ' ' ORDER BY index)
+        FROM (
+            SELECT split_part(pair, ':', 1)::integer AS index, sum(split_part(pair, ':', 2)::bigint) AS n
+            FROM string_to_table(states, ' ') AS pair GROUP BY 1
+        ) AS counted
+    );
+END
+$$;
+
+CREATE FUNCTION totalizer.merge_unique(states text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+DECLARE
+    merged text;
+    values_counted bigint;
+BEGIN
+    IF strpos(states, ' ') = 0 THEN
+        RETURN states;
+    END IF;
+    IF strpos(states, ':') = 0 THEN
+        SELECT string_agg(hash, ' ' ORDER BY hash COLLATE "C"), count(*) INTO merged, values_counted
+        FROM (SELECT DISTINCT hash FROM string_to_table(states, ' ') AS hash) AS hashes;
+        IF values_counted <= 128 THEN
+            RETURN merged;
+        END IF;
+    END IF;
+    RETURN (
+        SELECT string_agg(register || ':' || rank, ' ' ORDER BY register)
+        FROM (
+            SELECT register, max(rank) AS rank
+            FROM string_to_table(states, ' ') AS item,
+                 LATERAL (SELECT CASE WHEN strpos(item, ':') > 0 THEN split_part(item, ':', 1)::integer
+                                      ELSE ('x' || substr(item, 1, 3))::bit(12)::integer END AS register,
+                                 CASE WHEN strpos(item, ':') > 0 THEN split_part(item, ':', 2)::integer
+                                      ELSE coalesce(nullif(position(B'1' IN ('x' || substr(item, 4, 13))::bit(52)), 0), 53)
+                                 END AS rank) AS entry
+            GROUP BY register
+        ) AS registers
+    );
+END
+$$;
+
 CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
@@ -72,6 +245,96 @@ CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
         WHERE id = used AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
         FOR UPDATE SKIP LOCKED
     )
+$$;
+
+CREATE FUNCTION totalizer.note_marked() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+BEGIN
+    INSERT INTO totalizer.data_versions AS v (organization_id, event_type, slot, stamp)
+    SELECT organization_id, event_type, pg_backend_pid() % 8, gen_random_uuid()
+    FROM (SELECT DISTINCT organization_id, event_type FROM marked ORDER BY 1, 2) AS ordered
+    ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION totalizer.publish(materialized_name text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+BEGIN
+    PERFORM FROM pg_matviews WHERE schemaname = 'materialized' AND matviewname = materialized_name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no materialised view %', materialized_name;
+    END IF;
+    EXECUTE format(
+        'CREATE OR REPLACE VIEW analytics.%1$I WITH (security_barrier = true) AS SELECT * FROM materialized.%1$I '
+        'WHERE organization_id = (SELECT nullif(current_setting(''app.current_org_id'', true), '''')::uuid)',
+        materialized_name
+    );
+    EXECUTE format('GRANT SELECT ON analytics.%I TO totalizer_app', materialized_name);
+END
+$_$;
+
+CREATE FUNCTION totalizer.quantile_index(x double precision) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN CASE WHEN (x > (0)::double precision) THEN (40000 + (LEAST(ceil((ln(x) / (0.020000666706669435)::double precision)), (35488)::double precision))::integer) WHEN (x < (0)::double precision) THEN ('-40000'::integer - (LEAST(ceil((ln((- x)) / (0.020000666706669435)::double precision)), (35488)::double precision))::integer) ELSE 0 END;
+
+CREATE FUNCTION totalizer.quantile_values(state text, quantiles double precision[]) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN (WITH counted AS (SELECT (split_part(pair.pair, ':'::text, 1))::integer AS index, (split_part(pair.pair, ':'::text, 2))::bigint AS n FROM string_to_table(quantile_values.state, ' '::text) pair(pair)), placed AS (SELECT counted.index, sum(counted.n) OVER (ORDER BY counted.index) AS up_to, sum(counted.n) OVER () AS total FROM counted) SELECT jsonb_object_agg(('p'::text || (((q.q)::numeric * (100)::numeric))::double precision), (SELECT CASE WHEN (placed.index = 0) THEN (0)::double precision ELSE (sign((placed.index)::double precision) * exp((((((abs(placed.index) - 40000))::numeric * 0.020000666706669435))::double precision + ln((0.99)::double precision)))) END AS "case" FROM placed WHERE (placed.up_to > floor(((q.q)::numeric * (placed.total - (1)::numeric)))) ORDER BY placed.index LIMIT 1)) AS jsonb_object_agg FROM unnest(quantile_values.quantiles) q(q));
+
+CREATE FUNCTION totalizer.raise_floors(type_name text, organization uuid, raw timestamp with time zone, keys timestamp with time zone, base timestamp with time zone, hours timestamp with time zone, days date) RETURNS totalizer.retention_floors
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '500ms'
+    AS $$
+DECLARE
+    old totalizer.retention_floors;
+    new totalizer.retention_floors;
+    oldest timestamptz;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('totalizer floors'));
+    SELECT * INTO old FROM totalizer.floors_of(type_name, organization);
+    old.event_type := type_name;
+    old.raw_floor := coalesce(old.raw_floor, '-infinity');
+    old.key_floor := coalesce(old.key_floor, '-infinity');
+    old.base_floor := coalesce(old.base_floor, '-infinity');
+    old.hour_floor := coalesce(old.hour_floor, '-infinity');
+    old.day_floor := coalesce(old.day_floor, '-infinity');
+    new := old;
+    SELECT date_trunc('day', min(bucket)) INTO oldest FROM totalizer.dirty_marks
+    WHERE event_type = type_name AND (organization IS NULL OR organization_id = organization);
+    oldest := coalesce(oldest, 'infinity');
+    new.raw_floor := greatest(old.raw_floor, least(raw, oldest));
+    new.key_floor := greatest(old.key_floor, least(keys, new.raw_floor));
+    -- The local day of a bucket may begin a day earlier, and its month 31 days.
+    new.base_floor := greatest(old.base_floor, least(base, oldest - interval '1 day', new.raw_floor - interval '2 days'));
+    new.hour_floor := greatest(old.hour_floor, least(hours, new.base_floor));
+    new.day_floor := greatest(
+        old.day_floor,
+        least(days::timestamp, oldest::timestamp - interval '33 days', new.base_floor::timestamp - interval '32 days')::date
+    );
+    IF new IS DISTINCT FROM old OR old.organization_id IS DISTINCT FROM organization THEN
+        INSERT INTO totalizer.retention_floors AS f
+            (event_type, organization_id, raw_floor, key_floor, base_floor, hour_floor, day_floor)
+        VALUES (type_name, organization, new.raw_floor, new.key_floor, new.base_floor, new.hour_floor, new.day_floor)
+        ON CONFLICT (event_type, organization_id) DO UPDATE SET
+            raw_floor = excluded.raw_floor, key_floor = excluded.key_floor, base_floor = excluded.base_floor,
+            hour_floor = excluded.hour_floor, day_floor = excluded.day_floor, change = excluded.change, raised_at = now()
+        RETURNING * INTO new;
+    END IF;
+    RETURN new;
+END
+$$;
+
+CREATE FUNCTION totalizer.raw_floor(type_name text, organization uuid) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+    SELECT coalesce((SELECT raw_floor FROM totalizer.floors_of(type_name, organization)), '-infinity')
 $$;
 
 CREATE FUNCTION totalizer.request_job(wanted text) RETURNS bigint
@@ -94,6 +357,91 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION totalizer.unique_count(state text) RETURNS bigint
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+DECLARE
+    m CONSTANT double precision := 4096;
+    ranks integer[];
+    x double precision;
+    y double precision;
+    z double precision;
+    before double precision;
+BEGIN
+    IF state IS NULL THEN
+        RETURN 0;
+    ELSIF strpos(state, ':') = 0 THEN
+        RETURN (length(state) + 1) / 33;
+    END IF;
+    -- ranks[k + 1] is how many registers have rank k; those that are not written have rank 0.
+    SELECT array_agg(coalesce(n, 0) ORDER BY k) INTO ranks
+    FROM generate_series(0, 53) AS k LEFT JOIN (
+        SELECT split_part(pair, ':', 2)::integer AS rank, count(*)::integer AS n
+        FROM string_to_table(state, ' ') AS pair GROUP BY 1
+    ) AS counted ON rank = k;
+    ranks[1] := m::integer - (SELECT sum(n) FROM unnest(ranks) AS n);
+    -- tau(1 - ranks[54] / m)
+    x := 1 - ranks[54] / m;
+    IF x = 0 OR x = 1 THEN
+        z := 0;
+    ELSE
+        y := 1;
+        z := 1 - x;
+        LOOP
+            x := sqrt(x);
+            before := z;
+            y := y / 2;
+            z := z - (1 - x) ^ 2 * y;
+            EXIT WHEN z = before;
+        END LOOP;
+        z := z / 3;
+    END IF;
+    z := m * z;
+    FOR k IN REVERSE 52 .. 1 LOOP
+        z := (z + ranks[k + 1]) / 2;
+    END LOOP;
+    -- + m sigma(ranks[1] / m); more than 128 values never leave all registers empty.
+    x := ranks[1] / m;
+    y := 1;
+    before := -1;
+    DECLARE
+        s double precision := x;
+    BEGIN
+        WHILE s <> before LOOP
+            x := x * x;
+            before := s;
+            s := s + x * y;
+            y := y + y;
+        END LOOP;
+        z := z + m * s;
+    END;
+    RETURN round(m * m / (2 * ln(2.0::double precision) * z));
+END
+$$;
+
+CREATE FUNCTION totalizer.unique_is_estimate(state text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN COALESCE((strpos(state, ':'::text) > 0), false);
+
+CREATE FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    EXECUTE format(
+        'CREATE TRIGGER mark_updated AFTER UPDATE ON %s REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows '
+        'FOR EACH STATEMENT EXECUTE FUNCTION totalizer.mark_corrected(%L, %L)', relation, type_name, time_name);
+    EXECUTE format(
+        'CREATE TRIGGER mark_deleted AFTER DELETE ON %s REFERENCING OLD TABLE AS old_rows '
+        'FOR EACH STATEMENT EXECUTE FUNCTION totalizer.mark_corrected(%L, %L)', relation, type_name, time_name);
+    IF is_partition THEN
+        EXECUTE format(
+            'CREATE TRIGGER mark_truncated BEFORE TRUNCATE ON %s '
+            'FOR EACH STATEMENT EXECUTE FUNCTION totalizer.mark_corrected(%L, %L)', relation, type_name, time_name);
+    END IF;
+END
+$$;
+
 CREATE TABLE totalizer.api_keys (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     organization_id uuid NOT NULL,
@@ -112,6 +460,20 @@ COMMENT ON COLUMN totalizer.api_keys.key_hash IS 'SHA-256 of the key; the key it
 COMMENT ON COLUMN totalizer.api_keys.last_used_at IS 'When it was used last; written at most once a minute';
 
 COMMENT ON COLUMN totalizer.api_keys.replaced_by IS 'The key that took its place when it was rotated';
+
+CREATE TABLE totalizer.data_versions (
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    slot smallint NOT NULL,
+    stamp uuid NOT NULL
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='1000');
+
+COMMENT ON TABLE totalizer.data_versions IS 'Changed in every transaction that changes events, or what is told of them; the version of an organisation''s events of a type are the stamps of all its slots';
+
+COMMENT ON COLUMN totalizer.data_versions.slot IS 'By database session, so that loaders seldom wait for one another';
+
+COMMENT ON COLUMN totalizer.data_versions.stamp IS 'Never the same twice, not even in a database that was restored to an earlier state and went on from there';
 
 CREATE TABLE totalizer.dead_letters (
     id bigint NOT NULL,
@@ -149,11 +511,21 @@ CREATE TABLE totalizer.dirty_marks (
     event_type text NOT NULL,
     bucket timestamp with time zone NOT NULL,
     shard smallint GENERATED ALWAYS AS ((uuid_hash(organization_id) & 15)) STORED NOT NULL,
-    marked_at timestamp with time zone DEFAULT now() NOT NULL
+    marked_at timestamp with time zone DEFAULT now() NOT NULL,
+    rollup text,
+    scope text DEFAULT 'events'::text NOT NULL,
+    priority smallint DEFAULT 0 NOT NULL,
+    CONSTRAINT dirty_marks_scope_check CHECK ((scope = ANY (ARRAY['events'::text, 'days'::text])))
 )
 WITH (autovacuum_vacuum_scale_factor='0.0', autovacuum_vacuum_threshold='5000');
 
 COMMENT ON TABLE totalizer.dirty_marks IS 'Append-only: buckets whose rollups are behind their events. One bucket may be marked many times';
+
+COMMENT ON COLUMN totalizer.dirty_marks.rollup IS 'The one rollup that is behind; null: all of the event type';
+
+COMMENT ON COLUMN totalizer.dirty_marks.scope IS 'events: compute the bucket from the events; days: only the local day, week and month that hold it';
+
+COMMENT ON COLUMN totalizer.dirty_marks.priority IS '0: live; 1: backfill, taken when no live mark of the shard waits';
 
 CREATE TABLE totalizer.event_fates (
     organization_id uuid NOT NULL,
@@ -271,6 +643,60 @@ COMMENT ON COLUMN totalizer.journal_offsets.epoch IS 'Raised by each loader that
 
 COMMENT ON COLUMN totalizer.journal_offsets.sequence IS 'Number of the last record loaded; 0 in a journal that was loaded by a version that did not note it';
 
+CREATE TABLE totalizer.late_applied (
+    id bigint NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    applied_by text NOT NULL,
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    rollup text NOT NULL,
+    events bigint NOT NULL,
+    rows jsonb NOT NULL,
+    added jsonb NOT NULL
+);
+
+COMMENT ON TABLE totalizer.late_applied IS 'Who added late events to a rollup, when, to how many rows of each of its tables, and how much';
+
+COMMENT ON COLUMN totalizer.late_applied.added IS 'What was added, by quarter hour: the rows that were merged into those of the tables';
+
+ALTER TABLE totalizer.late_applied ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.late_applied_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE totalizer.late_events (
+    id bigint NOT NULL,
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    event_time timestamp with time zone NOT NULL,
+    event_id uuid NOT NULL,
+    columns text[] NOT NULL,
+    line bytea NOT NULL,
+    state text NOT NULL,
+    received_hour timestamp with time zone NOT NULL,
+    shard smallint GENERATED ALWAYS AS ((uuid_hash(organization_id) & 15)) STORED NOT NULL,
+    stored_at timestamp with time zone DEFAULT now() NOT NULL,
+    applied_at timestamp with time zone,
+    CONSTRAINT late_events_state_check CHECK ((state = ANY (ARRAY['late'::text, 'held'::text, 'applied'::text])))
+);
+
+COMMENT ON TABLE totalizer.late_events IS 'Events that came below the raw floor of their organisation';
+
+COMMENT ON COLUMN totalizer.late_events.state IS 'late: to be added to the rollups; held: its id may have been forgotten, so somebody must say whether it counts; applied: added';
+
+ALTER TABLE totalizer.late_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.late_events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE totalizer.load_ledger (
     organization_id uuid NOT NULL,
     event_type text NOT NULL,
@@ -351,6 +777,17 @@ CREATE TABLE totalizer.organizations (
     CONSTRAINT organizations_name_check CHECK ((name <> ''::text))
 );
 
+CREATE VIEW totalizer.partitions WITH (security_invoker='true') AS
+ SELECT (parent.relname)::text AS event_type,
+    (part.relname)::text AS name,
+    ((regexp_match(bounds.bounds, 'FROM \(''([^'']*)''\)'::text))[1])::timestamp with time zone AS starts,
+    ((regexp_match(bounds.bounds, 'TO \(''([^'']*)''\)'::text))[1])::timestamp with time zone AS ends
+   FROM ((pg_inherits
+     JOIN pg_class part ON ((part.oid = pg_inherits.inhrelid)))
+     JOIN pg_class parent ON ((parent.oid = pg_inherits.inhparent))),
+    LATERAL pg_get_expr(part.relpartbound, part.oid) bounds(bounds)
+  WHERE ((parent.relnamespace = ('events'::regnamespace)::oid) AND (part.relnamespace = ('partitions'::regnamespace)::oid) AND (part.relkind = 'r'::"char"));
+
 CREATE TABLE totalizer.rejected_events (
     organization_id uuid NOT NULL,
     hour timestamp with time zone NOT NULL,
@@ -361,22 +798,64 @@ CREATE TABLE totalizer.rejected_events (
 
 COMMENT ON TABLE totalizer.rejected_events IS 'Events that were refused, never acknowledged; the last seconds before a kill are not counted';
 
+CREATE TABLE totalizer.removed_events (
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    events bigint NOT NULL,
+    removed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.removed_events IS 'Append-only: how many stored events retention has removed, by transaction, organisation and type';
+
+CREATE TABLE totalizer.retention (
+    event_type text NOT NULL,
+    organization_id uuid,
+    raw_days integer,
+    base_days integer,
+    hour_days integer,
+    day_days integer,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT retention_check CHECK ((base_days >= (raw_days + 2))),
+    CONSTRAINT retention_check1 CHECK ((hour_days >= base_days)),
+    CONSTRAINT retention_check2 CHECK ((day_days >= (base_days + 32))),
+    CONSTRAINT retention_check3 CHECK (((raw_days IS NOT NULL) OR (base_days IS NULL))),
+    CONSTRAINT retention_check4 CHECK (((base_days IS NOT NULL) OR ((hour_days IS NULL) AND (day_days IS NULL)))),
+    CONSTRAINT retention_raw_days_check CHECK ((raw_days > 0))
+);
+
+COMMENT ON TABLE totalizer.retention IS 'What somebody has set: days that events, quarter hours, hours and days are kept; null: for ever. Without an organisation: for all that have no row of their own';
+
 CREATE TABLE totalizer.rollups (
     name text NOT NULL,
     event_type text NOT NULL,
     definition jsonb NOT NULL,
-    applied_at timestamp with time zone DEFAULT now() NOT NULL
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    version integer DEFAULT 1 NOT NULL
 );
+
+COMMENT ON COLUMN totalizer.rollups.version IS 'Raised by each new definition';
 
 CREATE TABLE totalizer.schema_version (
     version_num character varying(32) NOT NULL
 );
+
+CREATE TABLE totalizer.zone_fingerprints (
+    time_zone text NOT NULL,
+    month date NOT NULL,
+    fingerprint text NOT NULL,
+    noted_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.zone_fingerprints IS 'When the days of each month began in each zone in use, as PostgreSQL last saw it';
 
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash);
 
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.data_versions
+    ADD CONSTRAINT data_versions_pkey PRIMARY KEY (organization_id, event_type, slot);
 
 ALTER TABLE ONLY totalizer.dead_letters
     ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (id);
@@ -393,6 +872,15 @@ ALTER TABLE ONLY totalizer.jobs
 ALTER TABLE ONLY totalizer.journal_offsets
     ADD CONSTRAINT journal_offsets_pkey PRIMARY KEY (journal_id);
 
+ALTER TABLE ONLY totalizer.late_applied
+    ADD CONSTRAINT late_applied_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.late_events
+    ADD CONSTRAINT late_events_organization_id_event_type_event_id_key UNIQUE (organization_id, event_type, event_id);
+
+ALTER TABLE ONLY totalizer.late_events
+    ADD CONSTRAINT late_events_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY totalizer.load_ledger_hourly
     ADD CONSTRAINT load_ledger_hourly_pkey PRIMARY KEY (organization_id, event_type, received_hour);
 
@@ -408,17 +896,28 @@ ALTER TABLE ONLY totalizer.organizations
 ALTER TABLE ONLY totalizer.rejected_events
     ADD CONSTRAINT rejected_events_pkey PRIMARY KEY (organization_id, hour, event_type, code);
 
+ALTER TABLE ONLY totalizer.retention
+    ADD CONSTRAINT retention_event_type_organization_id_key UNIQUE NULLS NOT DISTINCT (event_type, organization_id);
+
+ALTER TABLE ONLY totalizer.retention_floors
+    ADD CONSTRAINT retention_floors_event_type_organization_id_key UNIQUE NULLS NOT DISTINCT (event_type, organization_id);
+
 ALTER TABLE ONLY totalizer.rollups
     ADD CONSTRAINT rollups_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY totalizer.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
 
+ALTER TABLE ONLY totalizer.zone_fingerprints
+    ADD CONSTRAINT zone_fingerprints_pkey PRIMARY KEY (time_zone, month);
+
 CREATE INDEX api_keys_by_organization ON totalizer.api_keys USING btree (organization_id, created_at);
 
 CREATE INDEX dead_letters_by_organization ON totalizer.dead_letters USING btree (organization_id, id);
 
 CREATE INDEX dirty_marks_by_bucket ON totalizer.dirty_marks USING btree (organization_id, event_type, bucket);
+
+CREATE INDEX dirty_marks_by_turn ON totalizer.dirty_marks USING btree (event_type, shard, priority, bucket DESC);
 
 CREATE INDEX event_fates_by_age ON totalizer.event_fates USING btree (recorded_at);
 
@@ -440,9 +939,21 @@ CREATE INDEX job_runs_open ON totalizer.job_runs USING btree (job, id) WHERE (st
 
 CREATE INDEX journal_gaps_by_record ON totalizer.journal_gaps USING btree (journal_id, last);
 
+CREATE INDEX late_applied_by_organization ON totalizer.late_applied USING btree (organization_id, event_type, applied_at);
+
+CREATE INDEX late_events_applied ON totalizer.late_events USING btree (applied_at) WHERE (state = 'applied'::text);
+
+CREATE INDEX late_events_waiting ON totalizer.late_events USING btree (event_type, shard, id) WHERE (state = 'late'::text);
+
 CREATE INDEX load_ledger_by_age ON totalizer.load_ledger USING btree (loaded_at);
 
 CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (organization_id, event_type, loaded_at);
+
+CREATE INDEX removed_events_by_organization ON totalizer.removed_events USING btree (organization_id, event_type);
+
+CREATE INDEX retention_floors_by_change ON totalizer.retention_floors USING btree (change);
+
+CREATE TRIGGER note_marked AFTER INSERT ON totalizer.dirty_marks REFERENCING NEW TABLE AS marked FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_marked();
 
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
@@ -452,6 +963,18 @@ ALTER TABLE ONLY totalizer.api_keys
 
 ALTER TABLE ONLY totalizer.organization_limits
     ADD CONSTRAINT organization_limits_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
+
+ALTER TABLE ONLY totalizer.retention
+    ADD CONSTRAINT retention_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
+
+ALTER TABLE ONLY totalizer.retention_floors
+    ADD CONSTRAINT retention_floors_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
+
+ALTER TABLE ONLY totalizer.retention_floors
+    ADD CONSTRAINT retention_floors_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
+
+ALTER TABLE ONLY totalizer.retention
+    ADD CONSTRAINT retention_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES totalizer.organizations(id);
 
 ALTER TABLE ONLY totalizer.rollups
     ADD CONSTRAINT rollups_event_type_fkey FOREIGN KEY (event_type) REFERENCES totalizer.event_types(name);
@@ -464,29 +987,49 @@ CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totaliz
 
 ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY apply_late ON totalizer.late_events TO totalizer_refresher USING (true) WITH CHECK (true);
+
+ALTER TABLE totalizer.data_versions ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE totalizer.dead_letters ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.dirty_marks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.event_fates ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY keep_late ON totalizer.late_events TO totalizer_writer USING (true) WITH CHECK (true);
+
+ALTER TABLE totalizer.late_applied ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.late_events ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE totalizer.load_ledger ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.load_ledger_hourly ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY note_applied ON totalizer.late_applied TO totalizer_refresher USING (true) WITH CHECK (true);
+
 CREATE POLICY note_fates ON totalizer.event_fates TO totalizer_writer USING (true) WITH CHECK (true);
+
+CREATE POLICY note_removed ON totalizer.removed_events TO totalizer_refresher USING (true) WITH CHECK (true);
 
 ALTER TABLE totalizer.organization_limits ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.organizations ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY own_applied ON totalizer.late_applied FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
 CREATE POLICY own_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_fates ON totalizer.event_fates FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
+CREATE POLICY own_floors ON totalizer.retention_floors FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
+
 CREATE POLICY own_hours ON totalizer.load_ledger_hourly FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_keys ON totalizer.api_keys TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))) WITH CHECK ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_late ON totalizer.late_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
@@ -498,13 +1041,29 @@ CREATE POLICY own_organization ON totalizer.organizations FOR SELECT TO totalize
 
 CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
+CREATE POLICY own_removed ON totalizer.removed_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_retention ON totalizer.retention FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
+
+CREATE POLICY own_versions ON totalizer.data_versions FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
 ALTER TABLE totalizer.rejected_events ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE totalizer.removed_events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.retention ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.retention_floors ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY see_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_refresher USING (true);
+
+CREATE POLICY see_floors ON totalizer.retention_floors FOR SELECT TO totalizer_writer, totalizer_refresher USING (true);
 
 CREATE POLICY see_ledger ON totalizer.load_ledger FOR SELECT TO totalizer_refresher USING (true);
 
 CREATE POLICY see_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_refresher USING (true);
+
+CREATE POLICY see_retention ON totalizer.retention FOR SELECT TO totalizer_refresher USING (true);
 
 CREATE POLICY sum_up ON totalizer.load_ledger_hourly TO totalizer_refresher USING (true) WITH CHECK (true);
 
@@ -526,6 +1085,13 @@ GRANT ALL ON FUNCTION totalizer.authenticate_key(hash bytea) TO totalizer_app;
 REVOKE ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.count_rejected(organizations uuid[], hours timestamp with time zone[], types text[], codes text[], counts bigint[]) TO totalizer_app;
 
+REVOKE ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) TO totalizer_refresher;
+
 REVOKE ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO totalizer_refresher;
@@ -533,11 +1099,41 @@ GRANT ALL ON FUNCTION totalizer.ensure_partition(type_name text, day date) TO to
 REVOKE ALL ON FUNCTION totalizer.find_organization(wanted uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.find_organization(wanted uuid) TO totalizer_app;
 
+GRANT SELECT ON TABLE totalizer.retention_floors TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.retention_floors TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.retention_floors TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO totalizer_app;
+GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.hold_floors() FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.mark_corrected() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION totalizer.note_key_used(used uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.note_key_used(used uuid) TO totalizer_app;
 
+REVOKE ALL ON FUNCTION totalizer.note_marked() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION totalizer.publish(materialized_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.publish(materialized_name text) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.raise_floors(type_name text, organization uuid, raw timestamp with time zone, keys timestamp with time zone, base timestamp with time zone, hours timestamp with time zone, days date) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.raise_floors(type_name text, organization uuid, raw timestamp with time zone, keys timestamp with time zone, base timestamp with time zone, hours timestamp with time zone, days date) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_app;
+GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_refresher;
+
 REVOKE ALL ON FUNCTION totalizer.request_job(wanted text) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.request_job(wanted text) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
 
 GRANT SELECT(id) ON TABLE totalizer.api_keys TO totalizer_app;
 
@@ -558,6 +1154,8 @@ GRANT SELECT(revoked_at),UPDATE(revoked_at) ON TABLE totalizer.api_keys TO total
 GRANT SELECT(last_used_at) ON TABLE totalizer.api_keys TO totalizer_app;
 
 GRANT SELECT(replaced_by),UPDATE(replaced_by) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT ON TABLE totalizer.data_versions TO totalizer_app;
 
 GRANT SELECT,INSERT,DELETE ON TABLE totalizer.dead_letters TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.dead_letters TO totalizer_app;
@@ -626,6 +1224,18 @@ GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.journal_offsets TO totalizer_write
 GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.journal_offsets TO totalizer_refresher;
 
+GRANT SELECT ON TABLE totalizer.late_applied TO totalizer_app;
+GRANT SELECT,INSERT ON TABLE totalizer.late_applied TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.late_events TO totalizer_app;
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.late_events TO totalizer_writer;
+GRANT SELECT,DELETE ON TABLE totalizer.late_events TO totalizer_refresher;
+
+GRANT UPDATE(state) ON TABLE totalizer.late_events TO totalizer_writer;
+GRANT UPDATE(state) ON TABLE totalizer.late_events TO totalizer_refresher;
+
+GRANT UPDATE(applied_at) ON TABLE totalizer.late_events TO totalizer_refresher;
+
 GRANT INSERT ON TABLE totalizer.load_ledger TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.load_ledger TO totalizer_app;
 GRANT SELECT,DELETE ON TABLE totalizer.load_ledger TO totalizer_refresher;
@@ -641,9 +1251,20 @@ GRANT SELECT ON TABLE totalizer.organization_limits TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_refresher;
 
+GRANT SELECT ON TABLE totalizer.partitions TO totalizer_writer;
+GRANT SELECT ON TABLE totalizer.partitions TO totalizer_refresher;
+
 GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.removed_events TO totalizer_app;
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.removed_events TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.retention TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.retention TO totalizer_refresher;
 
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.zone_fingerprints TO totalizer_refresher;

@@ -1,4 +1,4 @@
-"""A writing transaction of the app role, as one organisation."""
+"""Transactions of the app role, as one organisation."""
 
 from __future__ import annotations
 
@@ -11,6 +11,34 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from totalizer.errors import StoreUnavailable
+
+
+@asynccontextmanager
+async def reading_as(
+    pool: AsyncConnectionPool[Any],
+    organization_id: str,
+    *,
+    timeout_s: float | None = None,
+    statement_timeout_ms: int | None = None,
+) -> AsyncIterator[AsyncConnection[Any]]:
+    """A transaction that sees that organisation's rows and no others, and changes nothing.
+
+    Args:
+        pool: connections as the app role, whose transactions only read unless they say otherwise.
+        organization_id: whose.
+        timeout_s: longest wait for a connection; None for the pool's own.
+        statement_timeout_ms: longest time of a statement; None for the database's own.
+
+    Raises:
+        psycopg.OperationalError, PoolTimeout: the database is away.
+    """
+    settings, values = "SELECT set_config('app.current_org_id', %s, true)", [organization_id]
+    if statement_timeout_ms is not None:
+        settings += ", set_config('statement_timeout', %s, true)"
+        values.append(str(statement_timeout_ms))
+    async with pool.connection(timeout=timeout_s) as connection, connection.transaction():
+        await connection.execute(settings.encode(), values)
+        yield connection
 
 
 @asynccontextmanager

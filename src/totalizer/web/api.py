@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import psycopg
 from litestar import Litestar, Request, Response, get
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.params import Parameter
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -22,9 +21,8 @@ from totalizer.errors import Refusal, Refused
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
-from totalizer.web.answer import json_answer
 from totalizer.web.fate_routes import FateServices, fate_routes
-from totalizer.web.gate import enter, tell_limits
+from totalizer.web.gate import tell_limits
 from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
@@ -32,6 +30,7 @@ from totalizer.web.job_routes import job_routes
 from totalizer.web.key_routes import key_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
+from totalizer.web.query_routes import QueryRoutes, query_routes
 from totalizer.web.receipts import Receipts
 from totalizer.web.session_updates import session_updates
 from totalizer.web.sessions import Sessions
@@ -61,6 +60,7 @@ def create_api(services: Services) -> Litestar:
     return Litestar(
         route_handlers=[
             *_routes(services),
+            *query_routes(QueryRoutes(services.authenticator, services.queries)),
             *fate_routes(fates),
             *ingest_routes(services.ingest),
             session_updates(services.ingest, services.sessions),
@@ -77,35 +77,6 @@ def create_api(services: Services) -> Litestar:
 
 
 def _routes(services: Services) -> list[Any]:
-    @get("/api/metrics/aggregated", summary="Totals by window and group")
-    async def aggregated(
-        request: Request[Any, Any, Any],
-        event_type: Annotated[
-            str | None, Parameter(description="What to count; command_executions by default.")
-        ] = None,
-        start_date: Annotated[str | None, Parameter(description="RFC 3339 time or date; a day before the end.")] = None,
-        end_date: Annotated[
-            str | None, Parameter(description="RFC 3339 time, excluded, or date, included; now.")
-        ] = None,
-        aggregation_window: Annotated[str | None, Parameter(description="15m, 1h, 1d, 1w, 1mo or total; 1h.")] = None,
-        group_by: Annotated[list[str] | None, Parameter(description="Dimensions to divide by.")] = None,
-        measures: Annotated[list[str] | None, Parameter(description="Numbers to answer; all by default.")] = None,
-        time_zone: Annotated[str | None, Parameter(description="IANA zone of days; the organisation's own.")] = None,
-        limit: Annotated[str | None, Parameter(description="Rows at most, 1 to 10000; 1000.")] = None,
-        cursor: Annotated[str | None, Parameter(description="next_cursor of the page before.")] = None,
-    ) -> Response[bytes]:
-        """Exact totals. Any other parameter filters by the dimension of its name, such as `status=success`."""
-        principal = await enter(services.authenticator, request, "query")
-        parameters = {key: request.query_params.getall(key) for key in request.query_params}
-        answer = await services.queries.aggregated(principal.organization_id, parameters)
-        return json_answer(answer)
-
-    @get("/api/catalog", summary="What can be asked about")
-    async def catalog(request: Request[Any, Any, Any]) -> dict[str, Any]:
-        """Event types and rollups with their dimensions and measures."""
-        await enter(services.authenticator, request, "query")
-        return _described(services.catalog)
-
     @get("/health/live", summary="Is the process up?", sync_to_thread=False)
     def live() -> dict[str, str]:
         return {"status": "ok"}
@@ -124,23 +95,7 @@ def _routes(services: Services) -> list[Any]:
         status, answer = folder_health(services.aggregation)
         return Response(answer, status_code=status)
 
-    return [aggregated, catalog, live, ready, aggregation]
-
-
-def _described(catalog: Catalog) -> dict[str, Any]:
-    return {
-        "event_types": [
-            {"name": kind.name, "title": kind.title, "route": f"/api/metrics/{kind.route}", "time": kind.time_wire,
-             "fields": [msgspec.to_builtins(field) for field in kind.fields]}
-            for kind in catalog.event_types.values()
-        ],
-        "rollups": [
-            {"name": rollup.name, "title": rollup.title, "event_type": rollup.event_type,
-             "subject": catalog.event_types[rollup.event_type].subject_field,
-             "dimensions": rollup.dimensions, "measures": [measure.name for measure in rollup.measures]}
-            for rollup in catalog.rollups.values()
-        ],
-    }  # fmt: skip
+    return [live, ready, aggregation]
 
 
 async def _database_status(pool: AsyncConnectionPool[Any]) -> str:

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from totalizer.clock import Clock
 from totalizer.errors import Refusal, Refused
 
-#: Seconds between two looks for bodies that take too long, as a part of the time they may take.
-LOOK_PART = 0.25
+#: Looks for bodies that take too long, in the time that they may take.
+LOOKS_A_TIMEOUT = 4
 
 
 class BodyReader:
@@ -19,20 +18,21 @@ class BodyReader:
     One look for all of them now and then, and no timer for each: most bodies are there when they are asked for.
 
     Args:
-        clock: time source.
         bytes_max: longest body that is read as a whole.
         timeout_s: longest time for it; of a body read in pieces, for each. It may be a quarter more.
     """
 
-    def __init__(self, clock: Clock, *, bytes_max: int, timeout_s: float) -> None:
-        self.bytes_max, self._timeout_s, self._clock = bytes_max, timeout_s, clock
-        self._begun: dict[asyncio.Task[Any], float] = {}
+    def __init__(self, *, bytes_max: int, timeout_s: float) -> None:
+        self.bytes_max, self._timeout_s = bytes_max, timeout_s
+        #: Who waits for a body, and since which look: nothing is asked for the time on the way of most.
+        self._begun: dict[asyncio.Task[Any], int] = {}
+        self._looks = 0
         self._overdue: set[asyncio.Task[Any]] = set()
         self._look: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Look for slow bodies from now on, on the running event loop."""
-        self._look = asyncio.get_running_loop().call_later(self._timeout_s * LOOK_PART, self._end_overdue)
+        self._look = asyncio.get_running_loop().call_later(self._timeout_s / LOOKS_A_TIMEOUT, self._end_overdue)
 
     def stop(self) -> None:
         """Look no more."""
@@ -40,9 +40,10 @@ class BodyReader:
             self._look.cancel()
 
     def _end_overdue(self) -> None:
-        before = self._clock.monotonic() - self._timeout_s
+        self._looks += 1
+        before = self._looks - LOOKS_A_TIMEOUT
         for task, begun in self._begun.items():
-            if begun <= before and task not in self._overdue:
+            if begun < before and task not in self._overdue:
                 self._overdue.add(task)
                 task.cancel()
         self.start()
@@ -62,13 +63,18 @@ class BodyReader:
         # The server has checked that the length is a number and delivers no more than it.
         if int(length) > self.bytes_max:
             raise self._too_large()
-        task = self._begin()
+        # As `_begin` and `_end` have it, in place: this is on the way of every event.
+        task: Any = asyncio.current_task()
+        begun = self._begun
+        begun[task] = self._looks
         try:
             body: bytes = await proto()
         except asyncio.CancelledError:
             raise self._reason(task) from None
         finally:
-            self._end(task)
+            del begun[task]
+            if self._overdue:
+                self._overdue.discard(task)
         return body
 
     async def pieces(self, proto: Any) -> AsyncIterator[bytes]:
@@ -108,7 +114,7 @@ class BodyReader:
     def _begin(self) -> asyncio.Task[Any]:
         task = asyncio.current_task()
         assert task is not None
-        self._begun[task] = self._clock.monotonic()
+        self._begun[task] = self._looks
         return task
 
     def _end(self, task: asyncio.Task[Any]) -> None:

@@ -13,6 +13,7 @@ from totalizer.collect.bodies import UNDECODABLE
 from totalizer.errors import Refusal, Refused
 from totalizer.query import fates
 from totalizer.web.answer import json_answer
+from totalizer.web.audit import note
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 from totalizer.web.quarantine import Quarantine, missing
@@ -105,6 +106,9 @@ def _changing_routes(services: FateServices) -> list[Any]:
             "quarantined" if retried.reason else "loaded" if fate.loaded else
             "duplicate" if fate.duplicate else "conflict"
         )  # fmt: skip
+        note(
+            principal, "event in quarantine tried again", event_id=letter_id, status=status, mended=sorted(corrections)
+        )
         return json_answer({"id": letter_id, "status": status, "message": retried.reason or None})
 
     @delete("/api/metrics/quarantine/{letter_id:int}", status_code=200, summary="Drop an event for good")
@@ -112,6 +116,7 @@ def _changing_routes(services: FateServices) -> list[Any]:
         """The answer has the event, so that it is not lost unseen; from now on it counts as dropped."""
         principal = await enter(services.authenticator, request, "quarantine_replay")
         event = await services.quarantine.drop(principal.organization_id, letter_id)
+        note(principal, "event in quarantine dropped", event_id=letter_id)
         return json_answer({"id": letter_id, "status": "dropped", "event": event})
 
     return [replay, drop]

@@ -29,8 +29,19 @@ ANSWERS_BYTES_MAX, ANSWERS_MAX = 16 << 20, 20_000
 #: How long Redis is left alone after it did not answer.
 AWAY_PAUSE_S = 2.0
 
-#: Status and body of an answer.
-Answer = tuple[int, bytes]
+
+class Answer(NamedTuple):
+    """An answer.
+
+    Attributes:
+        status: of HTTP.
+        body: with the receipt in it, unless that is apart.
+        receipt: for a header field; None if there is none, or it is in the body.
+    """
+
+    status: int
+    body: bytes
+    receipt: bytes | None = None
 
 
 class Remembered(NamedTuple):
@@ -143,7 +154,8 @@ class Repeats:
             if answer is None:
                 await self._redis.delete(identity.name)
             else:
-                value = b"%b%d %b" % (identity.digest, *answer)
+                status = b"%d" % answer.status if answer.receipt is None else b"%d,%b" % (answer.status, answer.receipt)
+                value = b"%b%b %b" % (identity.digest, status, answer.body)
                 await self._redis.set(identity.name, value, ex=REMEMBERED_S)
         except (RedisError, OSError) as error:
             self._leave_alone(error)
@@ -165,15 +177,16 @@ class Repeats:
 
 
 def _size(remembered: Remembered) -> int:
-    return len(remembered.answer[1]) if remembered.answer is not None else 0
+    return len(remembered.answer.body) if remembered.answer is not None else 0
 
 
 def _decoded(value: bytes) -> Remembered:
     digest, rest = value[:16], value[16:]
     if not rest:
         return Remembered(digest, None, 0)
-    status, _, body = rest.partition(b" ")
-    return Remembered(digest, (int(status), body), 0)
+    told, _, body = rest.partition(b" ")
+    status, _, receipt = told.partition(b",")
+    return Remembered(digest, Answer(int(status), body, receipt or None), 0)
 
 
 def _answer_of(known: Remembered, identity: Identity) -> Answer:

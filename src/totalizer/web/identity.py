@@ -66,11 +66,14 @@ class Authenticator:
     def remembered(self, authorization: str | None, action: str) -> Principal | None:
         """The principal, if it is remembered and may do this; None to ask `authenticate`. Never waits."""
         known = self._known.get(authorization or "")
-        if known is None or known.principal is None:
+        if known is None:
             return None
-        if self._age(known) > self._cache_s:
+        principal, checked_at = known
+        if principal is None or self._clock.monotonic() - checked_at > self._cache_s:
             return None
-        return known.principal if action in known.principal.actions and not self._expired(known.principal) else None
+        if action not in principal.actions or (principal.expires_ns is not None and self._expired(principal)):
+            return None
+        return principal
 
     async def authenticate(self, authorization: str | None, action: str) -> Principal:
         """The principal of a request with this `Authorization` header.
@@ -93,11 +96,13 @@ class Authenticator:
         return self._allowed(known.principal, action)
 
     async def close(self) -> None:
-        """Let go of what is being noted."""
+        """Let go of what is being noted and fetched."""
         for task in self._noting:
             task.cancel()
         if self._noting:
             await asyncio.wait(self._noting)
+        if self._tokens is not None:
+            await self._tokens.close()
 
     async def _check(self, authorization: str, credential: Credential, before: Known | None) -> Known:
         """Ask the database; while it is away, or another request is asking, believe what was known."""
@@ -146,7 +151,7 @@ class Authenticator:
             self._note_used(key_id)
         return Principal(
             organization_id, actions_of_scopes(scopes), self._limiter.meters(organization_id, limits), "this API key",
-            key_id=key_id, scopes=tuple(scopes),
+            key_id=key_id,
             expires_ns=None if expires_at is None else int(expires_at.timestamp() * 1e9),
         )  # fmt: skip
 

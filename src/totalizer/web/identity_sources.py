@@ -36,6 +36,10 @@ class KeySource(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """End what goes on beside the requests."""
+        ...
+
 
 def key_source(place: str, clock: Clock, *, refresh_s: float) -> KeySource:
     """The keys behind a file's name or an address.
@@ -81,6 +85,9 @@ class FileKeys:
             self._looked_at = self._clock.monotonic()
             self._read_if_changed()
         return matching(self._keys, algorithm, kid)
+
+    async def close(self) -> None:
+        """Nothing goes on."""
 
     def _read_if_changed(self) -> None:
         stamp = self._stamp_now()
@@ -142,6 +149,13 @@ class AddressKeys:
             detail = "the token cannot be checked: the keys of its issuer cannot be fetched at present"
             raise Refused(Refusal.IDENTITY_UNAVAILABLE, detail, retry_after_s=5)
         return found
+
+    async def close(self) -> None:
+        """Wait for no answer any more."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
+        self._pool.clear()
 
     def _may_ask(self) -> bool:
         idle = self._renewing is None or self._renewing.done()

@@ -83,6 +83,11 @@ class TokenVerifier:
             return self._claims(self._decode(token, [key.key for key in keys], algorithm))
         raise _invalid(f"its algorithm {algorithm[:20]!r} is not taken here")
 
+    async def close(self) -> None:
+        """Let go of the source of keys."""
+        if self._keys is not None:
+            await self._keys.close()
+
     def _header(self, token: str) -> tuple[str, str | None]:
         try:
             header = jwt.get_unverified_header(token)

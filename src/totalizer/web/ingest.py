@@ -13,12 +13,12 @@ from totalizer.web import problem
 from totalizer.web.body import BodyReader
 from totalizer.web.durable import append, refusal_of
 from totalizer.web.encoding import check_encoding, unpack
-from totalizer.web.idempotency import Repeats, identity_of
+from totalizer.web.idempotency import Answer, Repeats, identity_of
 from totalizer.web.identity import Authenticator
-from totalizer.web.intake import JSON_HEADERS, Request, Route, choose
+from totalizer.web.intake import JSON_HEADERS, Request, Route, Sink, choose
 from totalizer.web.meter import Meter
 from totalizer.web.principal import Principal
-from totalizer.web.receipts import Receipts
+from totalizer.web.receipts import HEADER, Receipts
 from totalizer.web.route_table import ByMediaType, route_table
 
 
@@ -44,7 +44,7 @@ class Ingest:
         self._body_bytes_max = bodies.bytes_max
         #: Path → media type → route.
         self.routes = route_table(collector, line_bytes_max=bodies.bytes_max) | (more or {})
-        self._append = partial(append, journal)
+        self._sink = Sink(partial(append, journal), receipts.make)
 
     async def __call__(self, scope: Any, proto: Any, routes: ByMediaType) -> None:
         """Answer one POST: 2xx only when its events are on disk.
@@ -54,7 +54,7 @@ class Ingest:
             proto: the server's side of it.
             routes: those of its path.
         """
-        meter = None
+        meter, receipt = None, None
         try:
             # Each look at the scope copies what is looked at.
             headers = scope.headers
@@ -73,7 +73,7 @@ class Ingest:
                 await meter.more(1)
             if route.streams:
                 answer, status = await route.stream(
-                    principal, scope, _metered(self._bodies.pieces(proto), meters.bytes), self._append
+                    principal, scope, _metered(self._bodies.pieces(proto), meters.bytes), self._sink
                 )
                 proto.response_bytes(status, route.headers + meter.headers, answer)
                 return
@@ -86,16 +86,20 @@ class Ingest:
                 body = unpack(encoding, body, self._body_bytes_max)
             key = headers.get("idempotency-key")
             if key is None:
-                payload, answer, status = route.admit(principal, scope, body)
-                sequence = await append(self._journal, payload)
+                payload, answer, status, accepted = route.admit(principal, scope, body)
+                sealed = self._receipts.make(principal.organization_id, await append(self._journal, payload), accepted)
                 if route.receipts:
-                    answer = self._receipts.add(answer, principal.organization_id, sequence)
+                    answer = with_receipt(answer, sealed)
+                else:
+                    receipt = sealed
             else:
-                status, answer = await self._once(principal, route, scope.path, scope, body, key)
+                status, answer, receipt = await self._once(principal, route, scope.path, scope, body, key)
         except (Refused, JournalFailed) as error:
             proto.response_bytes(*problem.response(refusal_of(error), () if meter is None else meter.headers))
         else:
             told = meter.json_headers if route.headers is JSON_HEADERS else route.headers + meter.headers
+            if receipt is not None:
+                told = [*told, (HEADER, receipt.decode())]
             proto.response_bytes(status, told, answer)
 
     async def enter(self, request: Request) -> Principal:
@@ -115,10 +119,8 @@ class Ingest:
         encoding = check_encoding(request.headers.get("content-encoding"))
         return body if encoding is None else unpack(encoding, body, self._body_bytes_max)
 
-    async def give(
-        self, principal: Principal, route: Route, path: str, request: Request, body: bytes
-    ) -> tuple[int, bytes]:
-        """Status and body of the answer of a route to a request.
+    async def give(self, principal: Principal, route: Route, path: str, request: Request, body: bytes) -> Answer:
+        """The answer of a route to a request.
 
         Args:
             principal: who sends.
@@ -133,8 +135,8 @@ class Ingest:
         headers = request.headers
         await principal.meters.bytes.spend(len(body))
         if route.streams:
-            answer, status = await route.stream(principal, request, _whole(body), self._append)
-            return status, answer
+            answer, status = await route.stream(principal, request, _whole(body), self._sink)
+            return Answer(status, answer)
         body = self.unpacked(request, body)
         key = headers.get("idempotency-key")
         try:
@@ -146,8 +148,8 @@ class Ingest:
 
     async def _once(
         self, principal: Principal, route: Route, path: str, request: Request, body: bytes, key: str
-    ) -> tuple[int, bytes]:
-        """Status and body of the answer to a request that can be told from others."""
+    ) -> Answer:
+        """The answer to a request that can be told from others."""
         identity = identity_of(principal.organization_id, f"{path}?{request.query_string}", key, body)
         return await self._repeats.once(
             identity, partial(self._admit, principal, route, request, body, identity.request)
@@ -155,12 +157,23 @@ class Ingest:
 
     async def _admit(
         self, principal: Principal, route: Route, request: Request, body: bytes, identity: bytes | None
-    ) -> tuple[int, bytes]:
-        payload, answer, status = route.admit(principal, request, body, identity)
-        sequence = await append(self._journal, payload)
-        if route.receipts:
-            answer = self._receipts.add(answer, principal.organization_id, sequence)
-        return status, answer
+    ) -> Answer:
+        payload, answer, status, accepted = route.admit(principal, request, body, identity)
+        receipt = self._receipts.make(principal.organization_id, await append(self._journal, payload), accepted)
+        return Answer(status, with_receipt(answer, receipt)) if route.receipts else Answer(status, answer, receipt)
+
+
+def with_receipt(answer: bytes, receipt: bytes) -> bytes:
+    """An answer, a JSON object with some member, and its receipt as the last one."""
+    return b'%b,"receipt":"%b"}' % (answer[:-1], receipt)
+
+
+def headers_of(route: Route, answer: Answer) -> dict[str, str]:
+    """The header fields of an answer, but those of limits."""
+    headers = dict(route.headers)
+    if answer.receipt is not None:
+        headers[HEADER] = answer.receipt.decode()
+    return headers
 
 
 async def _metered(chunks: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
 from totalizer.web.gate import spend
-from totalizer.web.ingest import Ingest
+from totalizer.web.ingest import Ingest, headers_of
 from totalizer.web.intake import ANY, choose
 from totalizer.web.route_table import ByMediaType
 
@@ -61,7 +61,7 @@ def _route(ingest: Ingest, path: str, routes: ByMediaType) -> Any:
         principal = await ingest.enter(head)
         route = choose(routes, head.headers.get("content-type"))
         await spend(request, principal.meters.batches if route.many else principal.meters.requests)
-        status, answer = await ingest.give(principal, route, path, head, await request.body())
-        return Response(answer, status_code=status, headers=dict(route.headers))
+        answer = await ingest.give(principal, route, path, head, await request.body())
+        return Response(answer.body, status_code=answer.status, headers=headers_of(route, answer))
 
     return take

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -34,8 +34,20 @@ class Request(Protocol):
         """What follows the `?`."""
 
 
-#: Gives a payload to the journal; the future is done when it is on disk.
-Append = Callable[[bytes], asyncio.Future[int]]
+#: Of a body read as a whole: payload for the journal (never empty), answer, its status, how many events are accepted.
+Admitted = tuple[bytes, bytes, int, int]
+
+
+class Sink(NamedTuple):
+    """Where a stream puts its pieces.
+
+    Attributes:
+        append: gives a payload to the journal; the future has its record's number when it is on disk.
+        receipt: the receipt of a record: (organisation, number, how many events it holds).
+    """
+
+    append: Callable[[bytes], asyncio.Future[int]]
+    receipt: Callable[[str, int, int], bytes]
 
 
 class Route(ABC):
@@ -48,7 +60,7 @@ class Route(ABC):
         statuses: of its answers, the usual one first.
         many: True if a request holds any number of events.
         streams: True if the body is not read as a whole, but by `stream`.
-        receipts: True if its answers get a receipt; they begin with `{"accepted":` and a number.
+        receipts: True if its answers, JSON objects, get their receipt as a member; else it is a header field of theirs.
     """
 
     summary = ""
@@ -59,10 +71,8 @@ class Route(ABC):
     streams = False
     receipts = False
 
-    def admit(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
-    ) -> tuple[bytes, bytes, int]:
-        """Payload for the journal (never empty), answer and its status, for a body read as a whole. Waits for nothing.
+    def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
+        """What becomes of a body that is read as a whole. Waits for nothing.
 
         Args:
             principal: whose events they are.
@@ -77,7 +87,7 @@ class Route(ABC):
         raise NotImplementedError(f"{self.summary}: bodies are read piece by piece")
 
     async def stream(
-        self, principal: Principal, request: Request, chunks: AsyncIterator[bytes], append: Append
+        self, principal: Principal, request: Request, chunks: AsyncIterator[bytes], sink: Sink
     ) -> tuple[bytes, int]:
         """Read the body piece by piece; the answer and its status, when everything accepted is on disk.
 
@@ -85,7 +95,7 @@ class Route(ABC):
             principal: whose events they are.
             request: the request.
             chunks: of the body, as they come in.
-            append: gives a payload to the journal.
+            sink: where the pieces go.
 
         Raises:
             Refused: it was broken off; the members of the refusal say how much is on disk.
@@ -107,15 +117,13 @@ class SingleRoute(Route):
     def __init__(self, collector: Collector, route: str) -> None:
         self._collector, self._admit, self._route = collector, collector.admit_one, route
 
-    def admit(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
-    ) -> tuple[bytes, bytes, int]:
+    def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
         try:
             payload, event_id = self._admit(principal.organization_id, self._route, body, identity)
         except Refused as refused:
             self._count(principal, refused)
             raise
-        return payload, f'{{"accepted":1,"rejected":0,"items":[],"id":"{event_id}"}}'.encode(), 202
+        return payload, f'{{"accepted":1,"rejected":0,"items":[],"id":"{event_id}"}}'.encode(), 202, 1
 
     def _count(self, principal: Principal, refused: Refused) -> None:
         """Tell of an event that is not accepted. What is no event at all is none that was sent."""
@@ -134,20 +142,20 @@ class BatchRoute(Route):
     def __init__(self, collector: Collector) -> None:
         self._admit = collector.admit_batch
 
-    def admit(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
-    ) -> tuple[bytes, bytes, int]:
-        query = request.query_string
-        admission = self._admit(principal.organization_id, body, identity, atomic=bool(query) and wants_atomic(query))
-        return admission.payload, batch_answer(admission), 202
+    def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
+        admission = self._admit(principal.organization_id, body, identity, atomic=wants_atomic(request))
+        return admission.payload, batch_answer(admission), 202, admission.accepted
 
 
-def wants_atomic(query_string: str) -> bool:
-    """Whether a batch is to be taken whole or not at all.
+def wants_atomic(request: Request) -> bool:
+    """Whether a request is to be taken whole or not at all.
 
     Raises:
         Refused: `atomic` is neither true nor false.
     """
+    query_string = request.query_string
+    if not query_string:
+        return False
     value = parse_qs(query_string, keep_blank_values=True).get("atomic", ["false"])[-1].lower()
     if value not in ("true", "false"):
         raise Refused(Refusal.BAD_REQUEST, f"atomic={value[:80]}: send true or false")

@@ -19,6 +19,7 @@ from totalizer.collect.bodies import UNDECODABLE, bad_json
 from totalizer.errors import OperationError, Refusal, Refused, StoreUnavailable
 from totalizer.store import keys
 from totalizer.store.tenant import writing_as
+from totalizer.web.audit import note
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 
@@ -77,6 +78,7 @@ def key_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
         async with _cursor(pool, principal.organization_id) as cursor:
             await _check_room(cursor)
             made: Any = await (await cursor.execute(keys.ADD_KEY, row)).fetchone()
+        note(principal, "API key made", key_id=str(made.id), scopes=wanted.scopes)
         return {"id": made.id, "key": key, "name": wanted.name, "scopes": wanted.scopes, "expires_at": made.expires_at}
 
     @post(_PATH + "/{key_id:str}/rotate", summary="Replace an API key", status_code=201)
@@ -86,7 +88,9 @@ def key_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
         overlap = timedelta(seconds=_decoded(await request.body() or b"{}", Rotation).overlap_s)
         async with _cursor(pool, principal.organization_id) as cursor:
             await _check_room(cursor)
-            return await _rotate(cursor, key_id, overlap)
+            replaced = await _rotate(cursor, key_id, overlap)
+        note(principal, "API key rotated", key_id=str(replaced["old_id"]), replaced_by=str(replaced["id"]))
+        return replaced
 
     @delete(_PATH + "/{key_id:str}", summary="Revoke an API key", status_code=204)
     async def revoke_key(request: Request[Any, Any, Any], key_id: str) -> Response[None]:
@@ -96,6 +100,7 @@ def key_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
             done = await cursor.execute(keys.REVOKE_KEY, [_id(key_id)])
             if not done.rowcount:
                 raise _no_key(key_id)
+        note(principal, "API key revoked", key_id=_id(key_id))
         return Response(None, status_code=204)
 
     return [list_keys, create_key, rotate_key, revoke_key]

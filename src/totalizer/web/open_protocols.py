@@ -13,7 +13,7 @@ from totalizer.collect.bodies import BOM, UNDECODABLE, bad_json
 from totalizer.collect.cloudevents import Attributes, mapped, of_headers
 from totalizer.collect.members import members
 from totalizer.errors import Refusal, Refused
-from totalizer.web.intake import JSON, Request, Route, batch_answer
+from totalizer.web.intake import JSON, Admitted, Request, Route, batch_answer, wants_atomic
 from totalizer.web.principal import Principal
 
 _RAW_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -56,9 +56,8 @@ class CloudEventsRoute(Route):
         self._collector, self._read, self.schema = collector, read, schema
         self._types = {event_type.name: event_type for event_type in collector.event_types}
 
-    def admit(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
-    ) -> tuple[bytes, bytes, int]:
+    def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
+        atomic = wants_atomic(request)
         found = self._read(request, body.removeprefix(BOM))
         if isinstance(found, list):
             self._collector.refuse_too_many(len(found))
@@ -66,10 +65,10 @@ class CloudEventsRoute(Route):
         else:
             sent = [self._mapped(found)]
         admission = admit_each(self._collector, principal.organization_id, sent, identity)
-        _refuse_none(self._collector, admission)
+        _check_taken(self._collector, admission, atomic=atomic)
         if admission.items:
-            return admission.payload, batch_answer(admission), 202
-        return admission.payload, b"", 204
+            return admission.payload, batch_answer(admission), 202, admission.accepted
+        return admission.payload, b"", 204, admission.accepted
 
     def _sent(self, raw: bytes) -> Sent | Wrong:
         try:
@@ -143,9 +142,8 @@ class AnalyticsRoute(Route):
         self.summary = "Send messages of an analytics library" if kind is None else f"Send one message: {kind}"
         self.schema = _BATCH_SCHEMA if kind is None else _message_schema(kind)
 
-    def admit(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
-    ) -> tuple[bytes, bytes, int]:
+    def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
+        atomic = wants_atomic(request)
         try:
             messages = Messages(body.removeprefix(BOM), self._kind, self._collector.now_ns())
         except ValueError as error:
@@ -155,11 +153,11 @@ class AnalyticsRoute(Route):
             raise Refused(Refusal.BODY_TOO_LARGE, detail)
         admission = admit_each(self._collector, principal.organization_id, messages.sent(), identity)
         if not admission.items and admission.accepted:
-            return admission.payload, _SUCCESS, 200
+            return admission.payload, _SUCCESS, 200, admission.accepted
         # Its clients take 400 for a request that will never do, and know no other status for that.
-        _refuse_none(self._collector, admission, Refusal.BAD_REQUEST)
+        _check_taken(self._collector, admission, Refusal.BAD_REQUEST, atomic=atomic)
         answer = msgspec.json.decode(batch_answer(admission), type=dict[str, msgspec.Raw])
-        return admission.payload, msgspec.json.encode({"success": True} | answer), 200
+        return admission.payload, msgspec.json.encode({"success": True} | answer), 200, admission.accepted
 
 
 def _message_schema(kind: str | None) -> Schema:
@@ -184,15 +182,15 @@ _BATCH_SCHEMA = Schema(
 )  # fmt: skip
 
 
-def _refuse_none(collector: Collector, admission: Admission, refusal: Refusal | None = None) -> None:
-    """Refuse a request none of whose events is accepted; a lone event for its own reason.
+def _check_taken(collector: Collector, admission: Admission, refusal: Refusal | None = None, *, atomic: bool) -> None:
+    """Refuse a request none of whose events is accepted, or not all and it is atomic; a lone event for its own reason.
 
     Raises:
-        Refused: none is.
+        Refused: it is so.
     """
-    if admission.accepted:
+    if admission.accepted and not (atomic and admission.items):
         return
-    if len(admission.items) == 1:
+    if len(admission.items) == 1 and not admission.accepted:
         [item] = admission.items
         raise Refused(refusal or Refusal(item.code), item.message)
     try:

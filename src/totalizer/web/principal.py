@@ -18,7 +18,6 @@ class Principal(NamedTuple):
         key_id: the API key; None if it came with a token.
         user_id: the token's subject, if it came with one that names one.
         role: the token's role.
-        scopes: the API key's.
         expires_ns: when it ends by itself, nanoseconds since 1970 UTC; None if it does not.
     """
 
@@ -29,7 +28,6 @@ class Principal(NamedTuple):
     key_id: str | None = None
     user_id: str | None = None
     role: str | None = None
-    scopes: tuple[str, ...] = ()
     expires_ns: int | None = None
 
 

@@ -10,21 +10,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from binascii import b2a_hex
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from totalizer.clock import Clock
 from totalizer.errors import Refusal, Refused
 
 SECONDS_A_DAY = 86_400
+#: Organisations whose seals are kept begun; beyond it the oldest are begun again.
+ORGANIZATIONS_MAX = 10_000
 #: Bytes of the seal: 2⁹⁶ guesses.
 _SEAL_BYTES = 12
 _FORM = re.compile(
     r"(?P<journal>[0-9a-f]{32})-(?P<sequence>[0-9a-f]{1,15})-(?P<accepted>[0-9]{1,9})-(?P<at>[0-9a-f]{1,11})-"
     r"(?P<seal>[0-9a-f]{24})"
 ).fullmatch
-#: How the answers begin that get a receipt.
-_ACCEPTED = b'{"accepted":'
+#: Has the receipt of an answer whose form is given by others.
+HEADER = "totalizer-receipt"
 
 
 def receipt_key(secret: str) -> bytes:
@@ -60,19 +61,20 @@ class Receipts:
 
     def __init__(self, key: bytes, journal_id: str, clock: Clock, *, days: int) -> None:
         self._sealer = hashlib.blake2b(key=key, digest_size=_SEAL_BYTES)
-        self._journal, self._clock, self._days = journal_id.replace("-", "").encode(), clock, days
+        #: By organisation: begun with it, so that the rest of the seal is one short hash.
+        self._begun: dict[str, Any] = {}
+        self._journal, self._clock, self._days = journal_id.replace("-", ""), clock, days
 
-    def add(self, answer: bytes, organization_id: str, sequence: int) -> bytes:
-        """An answer with its receipt.
+    def make(self, organization_id: str, sequence: int, accepted: int) -> bytes:
+        """A receipt.
 
         Args:
-            answer: a JSON object whose first member is `accepted`, without spaces.
             organization_id: who may ask with it.
             sequence: number of the journal's record.
+            accepted: how many events it holds.
         """
-        accepted = answer[len(_ACCEPTED) : answer.index(b",")]
-        text = b"%b-%x-%b-%x" % (self._journal, sequence, accepted, self._clock.now_ns() // 1_000_000_000)
-        return b'%b,"receipt":"%b-%b"}' % (answer[:-1], text, self._seal(organization_id, text))
+        text = f"{self._journal}-{sequence:x}-{accepted}-{self._clock.now_ns() // 1_000_000_000:x}"
+        return f"{text}-{self._seal(organization_id, text.encode())}".encode()
 
     def read(self, token: str, organization_id: str) -> Receipt:
         """What a receipt says.
@@ -82,7 +84,7 @@ class Receipts:
         """
         found = _FORM(token)
         text, _, seal = token.rpartition("-")
-        if found is None or not hmac.compare_digest(seal.encode(), self._seal(organization_id, text.encode())):
+        if found is None or not hmac.compare_digest(seal.encode(), self._seal(organization_id, text.encode()).encode()):
             raise Refused(
                 Refusal.NOT_FOUND, f"no receipt {token[:120]!r} of this organisation; use `receipt` of a 202 as it is"
             )
@@ -98,7 +100,15 @@ class Receipts:
             )  # fmt: skip
         return receipt
 
-    def _seal(self, organization_id: str, text: bytes) -> bytes:
-        sealer = self._sealer.copy()
-        sealer.update(b"%b %b" % (organization_id.encode(), text))
-        return b2a_hex(sealer.digest())
+    def _seal(self, organization_id: str, text: bytes) -> str:
+        sealer = (self._begun.get(organization_id) or self._begin(organization_id)).copy()
+        sealer.update(text)
+        seal: str = sealer.hexdigest()
+        return seal
+
+    def _begin(self, organization_id: str) -> Any:
+        while len(self._begun) >= ORGANIZATIONS_MAX:
+            del self._begun[next(iter(self._begun))]
+        sealer = self._begun[organization_id] = self._sealer.copy()
+        sealer.update(f"{organization_id} ".encode())
+        return sealer

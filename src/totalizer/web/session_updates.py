@@ -9,9 +9,9 @@ from litestar import Request, Response, put
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
 from totalizer.web.gate import spend
-from totalizer.web.ingest import Ingest
+from totalizer.web.ingest import Ingest, headers_of
 from totalizer.web.ingest_routes import head_of
-from totalizer.web.intake import JSON, JSON_HEADERS, choose
+from totalizer.web.intake import JSON, choose
 from totalizer.web.route_table import PREFIX
 from totalizer.web.sessions import Sessions, SessionUpdate, canonical_session_id, session_schema, user_of
 
@@ -40,7 +40,7 @@ def session_updates(ingest: Ingest, sessions: Sessions) -> Any:
         # Whose it is may be in the body; else somebody has to ask, and the route itself cannot wait.
         started = user_of(ingest.unpacked(head, body)) or await sessions.find(principal.organization_id, canonical)
         route = SessionUpdate(sessions, canonical, started)
-        status, answer = await ingest.give(principal, route, request.url.path, head, body)
-        return Response(answer, status_code=status, headers=dict(JSON_HEADERS))
+        answer = await ingest.give(principal, route, request.url.path, head, body)
+        return Response(answer.body, status_code=answer.status, headers=headers_of(route, answer))
 
     return update

@@ -23,7 +23,8 @@ from totalizer.collect import Collector
 from totalizer.collect.members import members, text
 from totalizer.errors import Refusal, Refused
 from totalizer.event import event_uuid, is_canonical_uuid, new_event_ids, request_event_uuid
-from totalizer.web.intake import Request, Route
+from totalizer.store.tenant import reading_as
+from totalizer.web.intake import Admitted, Request, Route
 from totalizer.web.principal import Principal
 from totalizer.web.schemas import event_schema
 
@@ -95,11 +96,9 @@ class Sessions:
     async def _ask(self, organization_id: str, session_id: str) -> Started | None:
         since = utc_datetime(self._clock.now_ns()) - LENGTH_MAX
         async with (
-            self._pool.connection(timeout=_CONNECT_TIMEOUT_S) as connection,
-            connection.transaction(),
+            reading_as(self._pool, organization_id, timeout_s=_CONNECT_TIMEOUT_S) as connection,
             connection.cursor(row_factory=tuple_row) as cursor,
         ):
-            await cursor.execute("SELECT set_config('app.current_org_id', %s, true)", [organization_id])
             start = event_uuid(SOURCE, start_id(session_id))
             await cursor.execute(_FIND, [organization_id, since, start, session_id])
             row = await cursor.fetchone()
@@ -131,9 +130,7 @@ class SessionStart(Route):
         self._sessions = sessions
         self.schema = session_schema(sessions.collector, {"user_id"})
 
-    def admit(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
-    ) -> tuple[bytes, bytes, int]:
+    def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
         sent = _members(body)
         session_id = (text(sent.get("session_id")) or self._fresh_id(identity)).lower()
         if not is_canonical_uuid(session_id):
@@ -144,7 +141,7 @@ class SessionStart(Route):
         )
         started = Started(str(text(sent.get("user_id"))), text(sent.get("team_id")))
         self._sessions.remember(principal.organization_id, session_id, started)
-        return payload, f'{{"accepted":1,"rejected":0,"items":[],"session_id":"{session_id}"}}'.encode(), 201
+        return payload, f'{{"accepted":1,"rejected":0,"items":[],"session_id":"{session_id}"}}'.encode(), 201, 1
 
     def _fresh_id(self, identity: bytes | None) -> str:
         if identity is None:
@@ -168,9 +165,7 @@ class SessionUpdate(Route):
     def __init__(self, sessions: Sessions, session_id: str, started: Started) -> None:
         self._sessions, self._session_id, self._started = sessions, session_id, started
 
-    def admit(
-        self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None
-    ) -> tuple[bytes, bytes, int]:
+    def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
         sent: dict[str, object] = dict(_members(body))
         digest = hashlib.blake2b(body, digest_size=16).hexdigest()
         event: dict[str, object] = {"action": "update", "id": f"{self._session_id}:{digest}"}
@@ -182,7 +177,7 @@ class SessionUpdate(Route):
         payload, event_id = self._sessions.collector.admit_one(
             principal.organization_id, self._sessions.route, msgspec.json.encode(event)
         )
-        return payload, f'{{"accepted":1,"rejected":0,"items":[],"id":"{event_id}"}}'.encode(), 202
+        return payload, f'{{"accepted":1,"rejected":0,"items":[],"id":"{event_id}"}}'.encode(), 202, 1
 
 
 def user_of(body: bytes) -> Started | None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 from litestar.openapi.spec import OpenAPIType, Schema
 
 from totalizer.catalog import EventType
-from totalizer.collect import Collector, Sent, Wrong, admit_each
+from totalizer.collect import Admission, Collector, Sent, Wrong, admit_each, admit_lines
 from totalizer.collect.bodies import BOM, UNDECODABLE, not_json
 from totalizer.errors import JournalFailed, Refusal, Refused
 from totalizer.web.durable import refusal_of
 from totalizer.web.encoding import StreamDecoder, check_encoding
-from totalizer.web.intake import Append, Request, Route
+from totalizer.web.intake import Request, Route, Sink, wants_atomic
 from totalizer.web.principal import Principal
 
 #: Media types of events by line; the first is the usual one.
@@ -27,6 +28,8 @@ PIECE_LINES = 1000
 PIECES_WAITING_MAX = 4
 #: Lines that are not accepted named in the answer, the first ones.
 ITEMS_MAX = 100
+#: Blocks of lines whose receipts are in the answer, the first ones: ten million lines that come fast, 1.5 MB.
+RECEIPTS_MAX = 10_000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 #: Names the type of each event of a stream of several.
 TYPE_KEY = "event_type"
@@ -50,10 +53,11 @@ class StreamRoute(Route):
         self.schema = Schema(type=OpenAPIType.STRING, description="One JSON object a line.")
 
     async def stream(
-        self, principal: Principal, request: Request, chunks: AsyncIterator[bytes], append: Append
+        self, principal: Principal, request: Request, chunks: AsyncIterator[bytes], sink: Sink
     ) -> tuple[bytes, int]:
+        _refuse_atomic(request)
         decoder = StreamDecoder(check_encoding(request.headers.get("content-encoding")))
-        lines, progress = Lines(self._line_bytes_max), Progress(append)
+        lines, progress = Lines(self._line_bytes_max), Progress(sink, principal.organization_id)
         try:
             async for chunk in chunks:
                 for piece in decoder.pieces(chunk):
@@ -68,17 +72,21 @@ class StreamRoute(Route):
         return progress.answer(), 202
 
     async def _take(self, progress: Progress, organization_id: str, lines: list[bytes]) -> None:
-        places = [place for place, line in enumerate(lines) if line.strip()]
-        admission = admit_each(self._collector, organization_id, (self._sent(lines[place]) for place in places))
+        admission = self._admitted(organization_id, lines)
         refused = [
-            RefusedLine(progress.lines_read + places[item.index] + 1, item.event_type, item.code, item.message)
+            RefusedLine(progress.lines_read + item.index + 1, item.event_type, item.code, item.message)
             for item in admission.items
         ]
         await progress.put(admission.payload, len(lines), admission.accepted, refused)
 
-    def _sent(self, line: bytes) -> Sent | Wrong:
+    def _admitted(self, organization_id: str, lines: list[bytes]) -> Admission:
         if self._event_type is not None:
-            return Sent(self._event_type.name, line)
+            return admit_lines(self._collector, organization_id, self._event_type.name, lines)
+        sent = (self._sent(line) if line.strip() else None for line in lines)
+        return admit_each(self._collector, organization_id, sent)
+
+    def _sent(self, line: bytes) -> Sent | Wrong:
+        """A line that names its type."""
         try:
             members = _MEMBERS.decode(line)
             name = msgspec.json.decode(members.get(TYPE_KEY, b"null"))
@@ -151,6 +159,14 @@ class RefusedLine(NamedTuple):
     message: str
 
 
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """Lines that are in one journal record, and its receipt; lines count from 1."""
+
+    first_line: int
+    last_line: int
+    receipt: str
+
+
 class Waiting(NamedTuple):
     """A piece on its way to the disk; no future if nothing of it is to be kept."""
 
@@ -164,17 +180,19 @@ class Progress:
     """How far a stream has come.
 
     Args:
-        append: gives a payload to the journal.
+        sink: where its pieces go.
+        organization_id: whose it is.
 
     Attributes:
         lines_read: lines taken from the body so far.
     """
 
-    def __init__(self, append: Append) -> None:
-        self._append = append
+    def __init__(self, sink: Sink, organization_id: str) -> None:
+        self._append, self._receipt = sink.append, partial(sink.receipt, organization_id)
         self._waiting: deque[Waiting] = deque()
         self._lines = self._accepted = self._rejected = 0
         self._items: list[RefusedLine] = []
+        self._blocks: list[Block] = []
         self.lines_read = 0
 
     async def put(self, payload: bytes, lines: int, accepted: int, refused: list[RefusedLine]) -> None:
@@ -212,12 +230,17 @@ class Progress:
     async def _settle_one(self) -> None:
         piece = self._waiting[0]
         if piece.durable is not None:
-            await piece.durable
+            self._give_receipt(await piece.durable, piece)
         self._waiting.popleft()
         self._lines += piece.lines
         self._accepted += piece.accepted
         self._rejected += len(piece.refused)
         self._items += piece.refused[: ITEMS_MAX - len(self._items)]
+
+    def _give_receipt(self, sequence: int, piece: Waiting) -> None:
+        if len(self._blocks) < RECEIPTS_MAX:
+            receipt = self._receipt(sequence, piece.accepted).decode()
+            self._blocks.append(Block(self._lines + 1, self._lines + piece.lines, receipt))
 
     async def broken_off(self, refused: Refused) -> Refused:
         """The refusal of the rest, which says how much was taken: a sender may go on with the line after that."""
@@ -231,7 +254,10 @@ class Progress:
 
     def _counts(self) -> dict[str, Any]:
         items = [item._asdict() for item in self._items]
-        return {"accepted": self._accepted, "rejected": self._rejected, "lines": self._lines, "items": items}
+        return {
+            "accepted": self._accepted, "rejected": self._rejected, "lines": self._lines, "items": items,
+            "receipts": self._blocks,
+        }  # fmt: skip
 
     def answer(self) -> bytes:
         """The answer to a stream that was read to its end.
@@ -245,3 +271,13 @@ class Progress:
             raise Refused(Refusal.BATCH_EMPTY, "the stream holds no event")
         detail = f"none of the {self._rejected} events can be accepted; the first: {self._items[0].message}"
         raise Refused(Refusal.INVALID_EVENT, detail, **self._counts())
+
+
+def _refuse_atomic(request: Request) -> None:
+    """A stream of any length cannot wait for its end before it is made durable.
+
+    Raises:
+        Refused: it is to be taken whole or not at all.
+    """
+    if wants_atomic(request):
+        raise Refused(Refusal.BAD_REQUEST, "atomic=true: a stream is taken in pieces; send a batch for all or nothing")

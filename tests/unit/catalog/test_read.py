@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from totalizer.catalog import Catalog, FieldType, load_catalog
-from totalizer.catalog.read import KEY_BYTES_MAX, parse_catalog
+from totalizer.catalog.read import parse_catalog
+from totalizer.catalog.read_rollups import KEY_BYTES_MAX
 from totalizer.errors import CatalogError
 
 EVENT_TYPE = '[event_type.sales]\ntime = "sold_at"\nsubject = "shop"\n'
@@ -102,7 +103,7 @@ WRONG = [
     ),
     *((f'{fields(f"""{name} = {{ type = "integer" }}""")}[rollup.r]\nevent_type = "sales"\ndimensions = ["{name}"]\n'
        'measures = { n = { kind = "count" } }', "rollup.r.dimensions", f"'{name}' is a column every rollup has")
-      for name in ("day", "bucket", "window_start")),
+      for name in ("day", "week", "month", "bucket", "window_start")),
     (
         f'{fields("""note = { type = "text", length_max = 501 }""")}[rollup.r]\nevent_type = "sales"\n'
         'dimensions = ["shop", "note"]\nmeasures = { n = { kind = "count" } }',
@@ -158,6 +159,15 @@ WRONG_MEASURES = [
     ('{ kind = "sum" }', "field", "is missing"),
     ('{ kind = "sum", field = "shop" }', "field", "'shop' is no numeric field of sales"),
     ('{ kind = "sum", field = "who" }', "field", "'who' is no numeric field"),
+    ('{ kind = "latest" }', "field", "is missing"),
+    ('{ kind = "latest", field = "who" }', "field", "'who' is no field of sales whose values can be told apart"),
+    ('{ kind = "count", quantiles = [0.5] }', "quantiles", "a count takes no quantiles"),
+    ('{ kind = "quantiles", field = "amount" }', "quantiles", "must be a list of 1 to 20 numbers such as"),
+    ('{ kind = "quantiles", field = "amount", quantiles = [] }', "quantiles", "must be a list of 1 to 20"),
+    ('{ kind = "quantiles", field = "amount", quantiles = [0.5, 0.5] }', "quantiles", "names one twice"),
+    *((f'{{ kind = "quantiles", field = "amount", quantiles = [{wrong}] }}', "quantiles", "a number from 0 to 1")
+      for wrong in ("1.01", "-0.1", "nan", "true", '"p50"')),
+    ('{ kind = "quantiles", field = "shop", quantiles = [0.5] }', "field", "'shop' is no numeric field of sales"),
 ]  # fmt: skip
 
 

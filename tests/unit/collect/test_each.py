@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from totalizer.catalog.read import parse_catalog
 from totalizer.clock import SYSTEM_CLOCK, utc_text
-from totalizer.collect import Collector, Sent, Wrong, admit_each
+from totalizer.collect import Admission, Collector, Sent, Wrong, admit_each, admit_lines
 from totalizer.errors import CatalogError, Refusal, Refused
 from totalizer.event import decode_batch
 
@@ -124,3 +126,29 @@ def test_each_answer_names_the_place_in_the_request() -> None:
     ]  # fmt: skip
     assert b"\ta\\tb\t" in admission.payload
     assert Refusal(admission.items[0].code) is Refusal.INVALID_EVENT
+
+
+LINES = [
+    b'{"id":"a","user":"x"}', b'{"id":"b","user":"t\\tb","rest":{"k":[1]}}', b'{"id":"c","user":"y","amount":"1.5"}',
+    b'{"id":"a","user":"again"}', b'{"id":"d","user":"x","called_at":"2999-01-01T00:00:00Z"}', b'{"user":5}', b"{bad",
+    b'{"id":"e","user":"x"}{"id":"f","user":"x"}', b'{"id":"g","user":"x","rest":{"k":[{}', b"{}]}}", b"", b" \r",
+    b"[]", b'{"id":"h","user":"\xff"}', b'{"id":"i","user":"x"}\r', b'{"id":"j","user":"x","more":1}',
+    b'{"user":"\\u0000"}',
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=6), st.booleans())
+def test_lines_become_what_they_would_become_one_by_one(lines: list[bytes], keep: bool) -> None:
+    collector = collector_of('unknown_fields = "keep:rest"' if keep else "")
+    together = admit_lines(collector, ORGANIZATION_ID, "calls", lines)
+    apart = admit_each(collector, ORGANIZATION_ID, (Sent("calls", line) if line.strip() else None for line in lines))
+    assert told(together) == told(apart)
+
+
+def told(admission: Admission) -> Any:
+    """What was admitted, but for the times of receipt."""
+    if not admission.accepted:
+        return 0, admission.items
+    header, blocks = decode_batch(admission.payload)
+    rows = [[line.split("\t")[2:5] + line.split("\t")[6:] for line in block.decode().splitlines()] for block in blocks]
+    return admission.accepted, admission.items, [(s.keyed, s.rows, s.places) for s in header.sections], rows

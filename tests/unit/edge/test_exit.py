@@ -163,23 +163,3 @@ def test_an_end_that_would_take_long_is_cut_short(tmp_path: Path) -> None:
     assert process.wait(PATIENCE_S) == 0
     [status] = idle_journals(Folders(tmp_path / "aggregated"))
     assert status.waiting == 1
-
-
-def test_importing_the_library_loads_nothing_heavy() -> None:
-    heavy = (
-        "urllib3", "rich", "typer", "apscheduler", "apprise", "asyncio", "psutil", "psycopg", "ssl", "email", "hashlib",
-    )  # fmt: skip
-    code = f"import totalizer.edge, sys; print([name for name in {heavy!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_what_is_lazy_is_there() -> None:
-    import totalizer.edge
-
-    assert {"HttpSink", "CronRecoveryDaemon"} <= set(dir(totalizer.edge))
-    assert set(totalizer.edge.__all__) <= set(dir(totalizer.edge))
-    for name in totalizer.edge.__all__:
-        assert getattr(totalizer.edge, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        _ = totalizer.edge.Nothing

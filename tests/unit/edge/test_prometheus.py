@@ -106,6 +106,18 @@ def test_a_folder_is_told_with_all_that_was_done_in_it(tmp_path: Path) -> None:
     assert samples[f"{PREFIX}failed_batches", ()] == 0
 
 
+def test_entries_that_damage_has_taken_are_told(tmp_path: Path) -> None:
+    with SmartBatchAggregator(data_path=tmp_path / "aggregated", max_age_ms=600_000) as made:
+        for number in range(3):
+            made.add(entry(number))
+        segment = next(made.folders.journal.rglob("*.segment"))
+        segment.write_bytes(segment.read_bytes().replace(b'"action":"a1"', b'"action":"??"'))
+    assert made.get_stats().lost == 1
+    samples = samples_of(exposed(FolderCollector(tmp_path / "aggregated")))
+    assert samples[f"{PREFIX}entries_total", (("outcome", "lost"),)] == 1
+    assert samples[f"{PREFIX}entries_total", (("outcome", "processed"),)] == 2
+
+
 def test_what_would_break_a_line_is_escaped() -> None:
     family = Family("x_total", "counter", "X.", (({"name": 'a"b\\c\nd'}, 1.5),))
     assert samples_of(text([family])) == {("x_total", (("name", 'a"b\\c\nd'),)): 1.5}

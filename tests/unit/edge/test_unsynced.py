@@ -10,6 +10,7 @@ import pytest
 from support import wait_until
 from totalizer.edge import unsynced as module
 from totalizer.edge.folder import Folders
+from totalizer.edge.status import read_metrics
 from totalizer.edge.unsynced import Unsynced
 from totalizer.errors import JournalFailed
 from totalizer.journal.disk import Disk
@@ -100,3 +101,4 @@ def test_a_disk_that_never_comes_back_is_told(tmp_path: Path, caplog: pytest.Log
     made._shut(100)
     assert "1 entries never became durable" in caplog.text
     assert made.get_stats().lost == 1
+    assert read_metrics(made.folders).lost == 1

@@ -10,7 +10,8 @@ import pytest
 
 from totalizer.catalog import Catalog
 from totalizer.catalog.read import parse_catalog
-from totalizer.query.parse import Query
+from totalizer.query.question import Query
+from totalizer.query.windows import Windows
 
 CATALOG = """
 [event_type.sales]
@@ -57,8 +58,7 @@ def query_of() -> Callable[..., Query]:
 
     def make(**members: Any) -> Query:
         standard = {
-            "event_type": "sales", "start": datetime(2025, 9, 1, tzinfo=UTC), "end": NOW, "grain": None,
-            "group_by": (), "filters": {}, "measures": (), "time_zone": None, "limit": 1000, "cursor": None,
+            "event_type": "sales", "start": datetime(2025, 9, 1, tzinfo=UTC), "end": NOW, "windows": Windows(None),
         }  # fmt: skip
         return Query(**{**standard, **members})
 

@@ -14,13 +14,28 @@ from hypothesis import strategies as st
 
 from totalizer.catalog import Catalog
 from totalizer.errors import Refusal, Refused
-from totalizer.query.cursor import decode_cursor, encode_cursor, end_of
-from totalizer.query.parse import Query, parse_query
+from totalizer.query.combine import Page
+from totalizer.query.cursor import end_of, next_cursor, page_of
+from totalizer.query.parse import parse_parameters
+from totalizer.query.question import Filter, Metric, Order, Query
+from totalizer.query.windows import Windows
 from totalizer.window import Grain
 
 QueryOf = Callable[..., Query]
+NOW = datetime(2025, 9, 5, 10, tzinfo=UTC)
 KEY = ["2025-09-05T10:00:00+00:00", False, "north"]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+MINE, VERSION = "my organisation", "1"
+
+
+def encode_cursor(query: Query, key: list[Any]) -> str:
+    """A cursor after a row in order of windows, from its key as a cursor has it."""
+    return next_cursor(query, MINE, [datetime.fromisoformat(key[0]), *key[1:]], 0, VERSION)
+
+
+def decode_cursor(query: Query, organization: str = MINE, version: str = VERSION) -> Any:
+    page = page_of(query, organization, version)
+    return None if page.after is None else list(page.after)
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.lists(st.tuples(st.booleans(), TEXTS), max_size=3))
@@ -41,9 +56,10 @@ def test_no_cursor_is_the_first_page(query_of: QueryOf) -> None:
     "change",
     [
         {"event_type": "visits"}, {"start": datetime(2025, 9, 2, tzinfo=UTC)},
-        {"end": datetime(2025, 9, 3, tzinfo=UTC)}, {"grain": Grain.DAY},
-        {"group_by": ("gift",)}, {"group_by": ("shop", "gift")}, {"filters": {"shop": ("a",)}},
-        {"measures": ("sales",)}, {"time_zone": "Europe/Berlin"},
+        {"end": datetime(2025, 9, 3, tzinfo=UTC)}, {"windows": Windows(Grain.DAY)},
+        {"group_by": ("gift",)}, {"group_by": ("shop", "gift")}, {"filters": (Filter("shop", "in", ("a",)),)},
+        {"metrics": (Metric("sales", "sales", "sales"),)}, {"time_zone": "Europe/Berlin"},
+        {"order": (Order("window", descending=True),)},
     ],
 )  # fmt: skip
 def test_a_cursor_of_another_query_is_refused(query_of: QueryOf, change: dict[str, Any]) -> None:
@@ -53,11 +69,28 @@ def test_a_cursor_of_another_query_is_refused(query_of: QueryOf, change: dict[st
     assert caught.value.refusal is Refusal.INVALID_QUERY
 
 
-def test_the_size_of_the_page_and_the_order_of_filters_may_change(query_of: QueryOf) -> None:
-    first = query_of(group_by=("shop",), limit=1, filters={"shop": ("a",), "gift": ("true",)})
-    cursor = encode_cursor(first, KEY)
-    again = query_of(group_by=("shop",), limit=2, filters={"gift": ("true",), "shop": ("a",)}, cursor=cursor)
-    assert decode_cursor(again) == KEY
+def test_a_cursor_of_another_organisation_is_refused(query_of: QueryOf) -> None:
+    cursor = encode_cursor(query_of(group_by=("shop",)), KEY)
+    with pytest.raises(Refused, match="belongs to another query"):
+        decode_cursor(query_of(group_by=("shop",), cursor=cursor), "theirs")
+
+
+def test_the_size_of_the_page_may_change(query_of: QueryOf) -> None:
+    cursor = encode_cursor(query_of(group_by=("shop",), limit=1), KEY)
+    assert decode_cursor(query_of(group_by=("shop",), limit=2, cursor=cursor)) == KEY
+
+
+def test_in_order_of_a_number_a_page_begins_after_so_many_rows_of_the_same_data(query_of: QueryOf) -> None:
+    order = (Order("sales", descending=True),)
+    cursor = next_cursor(query_of(order=order), MINE, [NOW], 20, VERSION)
+    query = query_of(order=order, cursor=cursor)
+    assert page_of(query, MINE, VERSION) == Page(offset=20)
+    with pytest.raises(Refused, match="ask again for the first page") as caught:
+        page_of(query, MINE, "2")
+    assert (caught.value.refusal, caught.value.status) == (Refusal.DATA_CHANGED, 409)
+    forged = as_cursor([fingerprint(query), NOW.isoformat(), [], 10**12, VERSION])
+    with pytest.raises(Refused, match="belongs to another query"):
+        page_of(query_of(order=order, cursor=forged), MINE, VERSION)
 
 
 def as_cursor(content: Any) -> str:
@@ -66,7 +99,7 @@ def as_cursor(content: Any) -> str:
 
 
 def fingerprint(query: Query) -> str:
-    text = encode_cursor(query, KEY)
+    text = next_cursor(query, MINE, [NOW, *KEY[1:]], 0, VERSION)
     return str(msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))[0])
 
 
@@ -84,7 +117,7 @@ def test_what_is_no_cursor_is_refused(query_of: QueryOf, cursor: str) -> None:
     assert caught.value.refusal is Refusal.INVALID_QUERY
     assert len(caught.value.detail) < 200
     now = datetime(2025, 9, 5, tzinfo=UTC)
-    assert end_of({"cursor": [cursor]}, now) == now
+    assert end_of(cursor, now) == now
 
 
 @pytest.mark.parametrize(
@@ -107,8 +140,9 @@ def test_the_next_page_of_a_query_without_an_end_is_of_the_same_range(sales: Cat
     """Now goes on between two pages; the range does not."""
     now = datetime(2025, 9, 5, 10, 7, 30, 123456, tzinfo=UTC)
     parameters = {"event_type": ["sales"], "group_by": ["shop"]}
-    first = parse_query(sales, parameters, end_of(parameters, now), "UTC")
-    following = {**parameters, "cursor": [encode_cursor(first, KEY)]}
-    second = parse_query(sales, following, end_of(following, now + timedelta(seconds=5)), "UTC")
+    first = parse_parameters(sales, parameters, end_of(None, now), "UTC")
+    cursor = encode_cursor(first, KEY)
+    following = {**parameters, "cursor": [cursor]}
+    second = parse_parameters(sales, following, end_of(cursor, now + timedelta(seconds=5)), "UTC")
     assert (second.start, second.end) == (first.start, first.end)
     assert decode_cursor(second) == KEY

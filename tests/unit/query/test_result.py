@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from totalizer.catalog import Catalog
-from totalizer.query.cursor import decode_cursor
-from totalizer.query.parse import Query
-from totalizer.query.plan import Plan, make_plan
-from totalizer.query.result import shape_answer
+from totalizer.query.choose import choose
+from totalizer.query.combine import Work
+from totalizer.query.plan import Marks, Period, make_plan
+from totalizer.query.question import Filter, Metric, Query
+from totalizer.query.result import about, is_exact, shape_rows
 
 QueryOf = Callable[..., Query]
 WINDOW = datetime(2025, 9, 5, tzinfo=UTC)
@@ -27,36 +28,68 @@ AS_OF = datetime(2025, 9, 5, 10, 7, 30, 500, tzinfo=UTC)
 USER = UUID("aaaaaaaa-0000-4000-8000-000000000001")
 
 
-def plan_of(sales: Catalog, query: Query, zone: str = "UTC") -> Plan:
-    return make_plan(sales, query, ZoneInfo(zone), [], {})
+def work_of(sales: Catalog, query: Query, zone: str = "UTC", *, stale: bool = False) -> Work:
+    periods = [Period(query.start, query.end, query.windows, ZoneInfo(zone))]
+    if query.compare is not None:
+        periods.append(Period(*query.compare, query.windows, ZoneInfo(zone)))
+    choice = choose(sales, query)
+    marks = Marks([query.start], ()) if stale else Marks()
+    plans = [[make_plan(period, marks, {}, stale=stale) for _ in choice.parts] for period in periods]
+    return Work(query, choice, periods, plans)
 
 
 def one_row(sales: Catalog, query: Query, *values: Any) -> dict[str, Any]:
-    answer = shape_answer(query, plan_of(sales, query), [(WINDOW, *values, WINDOW)], AS_OF, complete=True)
-    row: dict[str, Any] = answer["data"][0]
+    [row] = shape_rows(work_of(sales, query), [(WINDOW, *values, [], WINDOW)])
     return row
 
 
-def test_an_answer_says_how_fresh_exact_and_complete_it_is_and_what_was_asked(
-    sales: Catalog, query_of: QueryOf
-) -> None:
-    query = query_of(group_by=("customer",), filters={"gift": ("true",)}, limit=5)
-    row = (WINDOW, USER, 3, Decimal("7.50"), Decimal("2.5"), WINDOW, False, str(USER))
-    answer = shape_answer(query, plan_of(sales, query, "Europe/Berlin"), [row], AS_OF, complete=False)
-    assert answer == {
-        "data": [{
-            "window_start": "2025-09-05T02:00:00+02:00", "customer": str(USER), "sales": 3,
-            "revenue": Decimal("7.5"), "mean": Decimal("2.5"),
-        }],
-        "next_cursor": None, "as_of": "2025-09-05T10:07:30.000500+00:00", "exact": True, "complete": False,
-        "source": "15m+events", "dirty_buckets": 0,
+def test_an_answer_says_how_fresh_and_exact_it_is_and_what_was_asked(sales: Catalog, query_of: QueryOf) -> None:
+    query = query_of(group_by=("customer",), filters=(Filter("gift", "in", ("true",)),), limit=5)
+    row = (WINDOW, USER, 3, Decimal("7.50"), Decimal("2.5"), [False, True, False], WINDOW, False, str(USER))
+    work = work_of(sales, query, "Europe/Berlin")
+    assert list(shape_rows(work, [row])) == [{
+        "window_start": "2025-09-05T02:00:00+02:00", "customer": str(USER), "sales": 3,
+        "revenue": Decimal("7.5"), "mean": Decimal("2.5"),
+    }]  # fmt: skip
+    assert about(work, [row], AS_OF) == {
+        "as_of": "2025-09-05T10:07:30.000500+00:00", "exact": True, "source": "1h+events", "dirty_buckets": 0,
+        "estimates": ["revenue"],
         "query": {
             "event_type": "sales", "rollup": "by_all", "start_date": "2025-09-01T02:00:00+02:00",
             "end_date": "2025-09-05T12:07:30+02:00", "aggregation_window": "total", "time_zone": "Europe/Berlin",
             "group_by": ["customer"], "filters": {"gift": ["true"]}, "measures": ["sales", "revenue", "mean"],
-            "limit": 5,
+            "order": ["window"], "fill": "none", "limit": 5,
         },
     }  # fmt: skip
+
+
+def test_what_is_stale_is_named(sales: Catalog, query_of: QueryOf) -> None:
+    work = work_of(sales, query_of(), stale=True)
+    told = about(work, [], AS_OF)
+    assert (told["exact"], is_exact(work), told["dirty_buckets"]) == (False, False, 1)
+    assert told["stale"] == [{"start_date": "2025-09-01T00:00:00+00:00", "end_date": "2025-09-01T00:15:00+00:00"}]
+
+
+def test_the_period_before_stands_beside_and_how_much_has_changed(sales: Catalog, query_of: QueryOf) -> None:
+    query = query_of(compare=(WINDOW, AS_OF))
+    row = one_row(sales, query, 3, Decimal("7.50"), 5, None)
+    assert row["previous"] == {"sales": 5, "revenue": None}
+    assert row["change"] == {"sales": -2, "revenue": None}
+    assert about(work_of(sales, query), [], AS_OF)["query"]["compare"]["start_date"] == WINDOW.isoformat()
+
+
+def test_a_metric_is_told_with_its_rollup_its_conditions_and_what_it_is_divided_by(
+    sales: Catalog, query_of: QueryOf
+) -> None:
+    gift = (Filter("gift", "in", ("true",)), Filter("pieces", "gte", ("2",)), Filter("pieces", "lt", ("5",)))
+    share = Metric("share", "sales", "sales", gift, Metric("sales", "sales", "sales"))
+    told = about(work_of(sales, query_of(metrics=(share,))), [], AS_OF)["query"]["metrics"]
+    assert told == [{
+        "name": "share", "event_type": "sales", "measure": "sales", "rollup": "by_all",
+        "filters": {"gift": ["true"], "pieces": {"gte": "2", "lt": "5"}},
+        "over": {"name": "sales", "event_type": "sales", "measure": "sales", "rollup": "by_shop"},
+    }]  # fmt: skip
+    assert one_row(sales, query_of(metrics=(share,)), Decimal(1) / 3)["share"] == Decimal("0.333333")
 
 
 @pytest.mark.parametrize(
@@ -94,18 +127,3 @@ def test_sums_survive_the_way_through_json(sales: Catalog, query_of: QueryOf, va
     row = one_row(sales, query_of(), 1, value)
     text = msgspec.json.Encoder(decimal_format="number").encode(row)
     assert json.loads(text, parse_float=Decimal)["revenue"] == value
-
-
-def test_a_full_page_has_a_cursor_after_its_last_row(sales: Catalog, query_of: QueryOf) -> None:
-    query = query_of(group_by=("shop",), limit=2)
-    rows = [(WINDOW, shop, 1, Decimal(1), WINDOW, shop is None, shop or "") for shop in ("a", None, "b")]
-    answer = shape_answer(query, plan_of(sales, query), rows, AS_OF, complete=True)
-    assert [row["shop"] for row in answer["data"]] == ["a", None]
-    cursor = msgspec.structs.replace(query, cursor=answer["next_cursor"])
-    assert decode_cursor(cursor) == [WINDOW.isoformat(), True, ""]
-    assert shape_answer(query, plan_of(sales, query), rows[:2], AS_OF, complete=True)["next_cursor"] is None
-
-
-def test_no_rows_are_an_empty_answer(sales: Catalog, query_of: QueryOf) -> None:
-    answer = shape_answer(query_of(), plan_of(sales, query_of()), [], AS_OF, complete=True)
-    assert (answer["data"], answer["next_cursor"], answer["complete"]) == ([], None, True)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from totalizer.query.spans import Span, merged, of_buckets, without
+from totalizer.query.spans import Span, aligned, coarsened, cut_at, merged, of_buckets, without
 from totalizer.window import BASE
 
 EPOCH = datetime(2025, 9, 5, tzinfo=UTC)
@@ -55,3 +55,34 @@ def test_buckets_cover_fifteen_minutes_each(numbers: list[int]) -> None:
     result = of_buckets(EPOCH + number * BASE for number in numbers)
     assert minutes(result) == {15 * number + minute for number in numbers for minute in range(15)}
     assert_tidy(result)
+
+
+@given(SPANS.map(merged), st.sets(MINUTES, max_size=6).map(sorted))
+def test_cut_spans_cover_the_same_and_reach_over_no_edge(spans: list[Span], edges: list[int]) -> None:
+    moments = [EPOCH + timedelta(minutes=edge) for edge in edges]
+    result = cut_at(spans, moments)
+    assert merged(result) == spans
+    assert_tidy(result)
+    assert not any(span.start < edge < span.end for span in result for edge in moments)
+
+
+@given(SPANS.map(merged), st.integers(1, 5))
+def test_coarsened_spans_close_the_smallest_gaps(spans: list[Span], count: int) -> None:
+    result = coarsened(spans, count)
+    assert len(result) == min(len(spans), count)
+    assert minutes(result) >= minutes(spans)
+    assert_tidy(result)
+    gaps = sorted(other.start - one.end for one, other in pairwise(spans))
+    assert [one for one in gaps if one not in gaps[: len(spans) - len(result)]] == [
+        gap for gap in sorted(other.start - one.end for one, other in pairwise(result))
+        if gap not in gaps[: len(spans) - len(result)]
+    ]  # fmt: skip
+
+
+@given(MINUTES, MINUTES)
+def test_the_aligned_part_is_the_longest_of_whole_lengths(start: int, end: int) -> None:
+    if start >= end:
+        return
+    part = aligned(span(start, end), BASE)
+    first, last = -(-start // 15) * 15, end // 15 * 15
+    assert part == (span(first, last) if first < last else None)

@@ -1,17 +1,24 @@
-"""The SQL of rollups: the same columns are named and filled, in one order."""
+"""The SQL of rollups: the same columns are named and filled, in one order, in every grain."""
 
 from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 
 from totalizer.catalog import Catalog, Rollup, load_catalog
-from totalizer.rollup.statements import base_of, delete_base, delete_days, insert_base, insert_days
+from totalizer.catalog.levels import LEVELS, Level
+from totalizer.rollup.statements import base_of, delete_level, insert_level, recompute
 from totalizer.store.ddl import rollup_states
 
 CATALOG: Catalog = load_catalog()
 ROLLUPS = pytest.mark.parametrize("rollup", CATALOG.rollups.values(), ids=lambda rollup: rollup.name)
+EACH_LEVEL = pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.suffix)
+
+
+def with_minutes(rollup: Rollup) -> Rollup:
+    return msgspec.structs.replace(rollup, levels=tuple(level.suffix for level in LEVELS), minutes_s=3600)
 
 
 def named_columns(statement: str) -> list[str]:
@@ -20,39 +27,40 @@ def named_columns(statement: str) -> list[str]:
     return [name.strip('"') for name in found[1].split(", ")]
 
 
-def selected(statement: str) -> list[str]:
-    found = re.search(r"SELECT (.*)", statement)
-    assert found is not None
-    return found[1].split(", ")
-
-
 @ROLLUPS
-def test_what_is_selected_fills_the_columns_named(rollup: Rollup) -> None:
+@EACH_LEVEL
+def test_what_is_selected_fills_the_columns_named(rollup: Rollup, level: Level) -> None:
     event_type = CATALOG.event_types[rollup.event_type]
     states = rollup_states(rollup, event_type)
-    for statement, bucket, source, expressions in (
-        (insert_base(rollup, event_type), "bucket", "e", [state.from_events for state in states]),
-        (insert_days(rollup, event_type), "day", "b", [state.from_states for state in states]),
-    ):
-        assert named_columns(statement) == [
-            "organization_id", bucket, *rollup.dimensions, *(state.column for state in states),
-        ]  # fmt: skip
-        keys = ["w.organization_id", f"w.{bucket}", *(f'{source}."{name}"' for name in rollup.dimensions)]
-        assert selected(statement) == [*keys, *expressions]
-        # In the order of the primary key, so that its index grows at few places.
-        assert statement.rstrip().endswith(f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}")
+    statement = insert_level(with_minutes(rollup), level, event_type)
+    assert named_columns(statement) == [
+        "organization_id", level.key, *rollup.dimensions, *(state.column for state in states),
+    ]  # fmt: skip
+    values = [state.from_events if level.source is None else state.from_states for state in states]
+    found = re.search(r"SELECT (.*)\nFROM [^$]*\nGROUP BY (.*) ORDER BY (.*)$", statement)
+    assert found is not None
+    # In the order of the primary key, so that its index grows at few places.
+    assert found[2] == found[3]
+    assert found[1] == ", ".join([found[2], *values])
 
 
 @ROLLUPS
-def test_what_is_deleted_is_inserted_again_into_the_same_table(rollup: Rollup) -> None:
+@EACH_LEVEL
+def test_what_is_deleted_is_inserted_again_into_the_same_table(rollup: Rollup, level: Level) -> None:
     event_type = CATALOG.event_types[rollup.event_type]
-    for delete, insert, table, work in (
-        (delete_base(rollup), insert_base(rollup, event_type), rollup.base_table, "work"),
-        (delete_days(rollup), insert_days(rollup, event_type), rollup.day_table, "work_days"),
-    ):
-        assert f'DELETE FROM analytics."{table}" r USING {work} w' in delete
-        assert f'INSERT INTO analytics."{table}" (' in insert
-        assert f"FROM {work} w JOIN" in insert
+    delete, insert = delete_level(rollup, level), insert_level(with_minutes(rollup), level, event_type)
+    assert f'DELETE FROM analytics."{rollup.name}_{level.suffix}" r USING (' in delete
+    assert f'INSERT INTO analytics."{rollup.name}_{level.suffix}" (' in insert
+
+
+@ROLLUPS
+def test_each_grain_is_computed_after_the_one_it_is_made_from(rollup: Rollup) -> None:
+    event_type = CATALOG.event_types[rollup.event_type]
+    steps = recompute(rollup, event_type)
+    assert [level.suffix for level, _, _ in steps] == ["15m", "1h", "1d", "1w", "1mo"]
+    for level, delete, insert in steps:
+        assert delete.startswith(f'DELETE FROM analytics."{rollup.table(level)}"')
+        assert insert.startswith(f'INSERT INTO analytics."{rollup.table(level)}"')
 
 
 def test_buckets_are_cut_from_the_epoch_on() -> None:

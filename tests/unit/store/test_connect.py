@@ -12,7 +12,7 @@ from totalizer.errors import StoreUnavailable
 from totalizer.store.connect import connect, is_gone, is_rows_fault
 from totalizer.store.fates import Fate
 from totalizer.store.keys import hash_key
-from totalizer.store.loading import partition_name
+from totalizer.store.partitions import partition_name
 from totalizer.store.password import password_for
 from totalizer.store.roles import Role, role_dsn
 

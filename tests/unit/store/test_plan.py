@@ -59,9 +59,10 @@ def test_from_nothing_everything_is_made() -> None:
     assert [step.title for step in plan.steps] == ["event type sales", "rollup revenue"]
     assert (plan.refusals, plan.notes) == ([], [])
     sql = plan.sql()
-    for table in ('events."sales"', 'events."sales_keys"', 'analytics."revenue_15m"', 'analytics."revenue_1d"'):
+    grains = [f'analytics."revenue_{grain}"' for grain in ("15m", "1h", "1d", "1w", "1mo")]
+    for table in ('events."sales"', 'events."sales_keys"', *grains):
         assert f"CREATE TABLE {table} (" in sql
-    for table in ('events."sales"', 'analytics."revenue_15m"', 'analytics."revenue_1d"'):
+    for table in ('events."sales"', *grains):
         assert f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY" in sql
         assert f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY" in sql
     assert "dirty_marks" not in sql, "there is nothing to compute anew"
@@ -126,11 +127,10 @@ def test_a_quote_in_a_declaration_stays_within_its_literal() -> None:
 
 def test_a_new_measure_is_a_column_and_stored_events_are_counted_again() -> None:
     plan = changed("[rollup.revenue.measures]", '[rollup.revenue.measures]\nmean = { kind = "avg", field = "amount" }')
-    assert ddl(plan)[:4] == [
-        'ALTER TABLE analytics."revenue_15m" ADD COLUMN "mean__sum" numeric',
-        'ALTER TABLE analytics."revenue_15m" ADD COLUMN "mean__count" bigint',
-        'ALTER TABLE analytics."revenue_1d" ADD COLUMN "mean__sum" numeric',
-        'ALTER TABLE analytics."revenue_1d" ADD COLUMN "mean__count" bigint',
+    assert ddl(plan)[:-1] == [
+        f'ALTER TABLE analytics."revenue_{grain}" ADD COLUMN {column}'
+        for grain in ("15m", "1h", "1d", "1w", "1mo")
+        for column in ('"mean__sum" numeric', '"mean__count" bigint')
     ]
     [(role, remark)] = plan.steps[-1].statements
     assert role is Role.REFRESHER
@@ -144,8 +144,27 @@ NEW_ROLLUP = '[rollup.all_sales]\nevent_type = "sales"\nmeasures = { n = { kind 
 def test_a_new_rollup_over_stored_events_is_filled_from_them() -> None:
     plan = compare(stored(catalog_of()), catalog_of(OLD + NEW_ROLLUP))
     assert [step.title for step in plan.steps] == [
-        "rollup all_sales", "compute the new rollups of the sales stored so far",
+        "rollup all_sales", "compute rollup all_sales for the sales stored so far",
     ]  # fmt: skip
+
+
+def test_a_rollup_declared_before_there_were_other_grains_gets_them_and_is_filled() -> None:
+    catalog = catalog_of()
+    applied = stored(catalog)
+    old = msgspec.structs.replace(applied.rollups["revenue"], levels=("15m", "1d"))
+    plan = compare(Applied(applied.event_types, {"revenue": old}), catalog)
+    made = [statement.split(" (")[0] for statement in ddl(plan) if statement.startswith("CREATE TABLE")]
+    assert made == [f'CREATE TABLE analytics."revenue_{grain}"' for grain in ("1h", "1w", "1mo")]
+    assert ddl(plan)[-1].startswith("INSERT INTO totalizer.dirty_marks")
+    assert "'revenue', 1\n" in ddl(plan)[-1], "for that rollup alone, behind what is live"
+
+
+def test_minutes_are_filled_as_far_back_as_they_are_kept_and_dropped_with_their_declaration() -> None:
+    plain, kept = catalog_of(), catalog_of(OLD.replace('["shop"]', '["shop"]\nminutes = "48h"'))
+    [made, *_, mark] = ddl(compare(stored(plain), kept))
+    assert made.startswith('CREATE TABLE analytics."revenue_1m" (')
+    assert mark.endswith("WHERE \"sold_at\" >= now() - interval '172800 seconds'")
+    assert ddl(compare(stored(kept), plain)) == ['DROP TABLE analytics."revenue_1m"']
 
 
 def test_a_rollup_over_a_new_event_type_needs_no_filling() -> None:

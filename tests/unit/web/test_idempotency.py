@@ -35,15 +35,15 @@ def identity(body: bytes = b"body", key: str = "key", organization_id: str = ORG
 class Work:
     """What a request does, counted."""
 
-    def __init__(self) -> None:
-        self.done = 0
+    def __init__(self, receipt: bytes | None = None) -> None:
+        self.done, self.receipt = 0, receipt
         self.go = asyncio.Event()
         self.go.set()
 
     async def __call__(self) -> Answer:
         await self.go.wait()
         self.done += 1
-        return 202, b"answer %d" % self.done
+        return Answer(202, b"answer %d" % self.done, self.receipt)
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -82,11 +82,21 @@ def test_the_answer_is_given_again_and_the_work_done_once(pair: Any, request: py
     async def test() -> None:
         one, other = pair()
         work, mine = Work(), identity(key=unique("a", request))
-        assert [await each.once(mine, work) for each in (one, other, one, other)] == [(202, b"answer 1")] * 4
+        assert [await each.once(mine, work) for each in (one, other, one, other)] == [Answer(202, b"answer 1")] * 4
         changed = identity(b"other", key=unique("a", request))
         assert await refusal(one.once(changed, work)) is Refusal.IDEMPOTENCY_CONFLICT
         assert await refusal(other.once(changed, work)) is Refusal.IDEMPOTENCY_CONFLICT
         assert work.done == 1
+
+    run(test)
+
+
+def test_a_receipt_beside_the_body_is_given_again_too(pair: Any, request: pytest.FixtureRequest) -> None:
+    async def test() -> None:
+        one, other = pair()
+        work, mine = Work(b"journal-1-1"), identity(key=unique("r", request))
+        answers = [await each.once(mine, work) for each in (one, other, one)]
+        assert answers == [Answer(202, b"answer 1", b"journal-1-1")] * 3
 
     run(test)
 
@@ -102,7 +112,7 @@ def test_while_the_first_is_under_way_the_second_is_told_so(pair: Any, request: 
         assert await refusal(other.once(mine, work)) is Refusal.REQUEST_UNDER_WAY
         assert await refusal(other.once(identity(b"x", unique("b", request)), work)) is Refusal.IDEMPOTENCY_CONFLICT
         work.go.set()
-        assert await first == await other.once(mine, work) == (202, b"answer 1")
+        assert await first == await other.once(mine, work) == Answer(202, b"answer 1")
 
     run(test)
 
@@ -130,7 +140,7 @@ def test_what_was_refused_or_broken_off_is_not_remembered(pair: Any, request: py
         with pytest.raises(asyncio.CancelledError):
             await task
         work.go.set()
-        assert await other.once(mine, work) == (202, b"answer 1")
+        assert await other.once(mine, work) == Answer(202, b"answer 1")
 
     run(test)
 
@@ -141,9 +151,9 @@ def test_after_a_day_a_process_forgets() -> None:
         repeats, work = Repeats(clock), Work()
         await repeats.once(identity(), work)
         clock.now += REMEMBERED_S - 1
-        assert await repeats.once(identity(), work) == (202, b"answer 1")
+        assert await repeats.once(identity(), work) == Answer(202, b"answer 1")
         clock.now += 2
-        assert await repeats.once(identity(b"another"), work) == (202, b"answer 2")
+        assert await repeats.once(identity(b"another"), work) == Answer(202, b"answer 2")
 
     run(test)
 
@@ -167,7 +177,7 @@ def test_without_its_server_each_process_goes_on_alone(tmp_path: Path) -> None:
     async def test() -> None:
         redis = Redis.from_url(f"unix://{tmp_path}/nobody.sock")
         repeats, work = Repeats(Clock(), redis), Work()
-        assert [await repeats.once(identity(), work) for _ in range(2)] == [(202, b"answer 1")] * 2
+        assert [await repeats.once(identity(), work) for _ in range(2)] == [Answer(202, b"answer 1")] * 2
 
     run(test)
 

@@ -307,6 +307,21 @@ def test_an_address_is_asked_seldom_and_its_last_keys_stay(clock: HandClock) -> 
         asyncio.run(all_of_it())
 
 
+def test_a_renewal_under_way_ends_with_its_verifier(clock: HandClock) -> None:
+    with issuer(jwks(RSA)) as state:
+        verifier = TokenVerifier(clock, keys=AddressKeys(state.url, clock, refresh_s=10))
+
+        async def all_of_it() -> None:
+            await verifier.verify(signed(exp=NOW_S + 10**6))
+            clock.sleep(ADDRESS_AGE_S + 1)
+            await verifier.verify(signed(exp=NOW_S + 10**6))  # begins a renewal that nobody waits for
+            assert len(asyncio.all_tasks()) == 2
+            await verifier.close()
+            assert len(asyncio.all_tasks()) == 1
+
+        asyncio.run(all_of_it())
+
+
 def test_an_issuer_that_was_never_there(clock: HandClock) -> None:
     verifier = TokenVerifier(clock, keys=AddressKeys("http://127.0.0.1:1/keys", clock, refresh_s=10))
     with pytest.raises(Refused) as caught:

@@ -57,6 +57,7 @@ def test_cloudevents_are_taken(
 ) -> None:
     answer = post(client, "/api/v1/events", body, content_type, **headers)
     assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["totalizer-receipt"].split("-")[1:3] == ["1", str(events)]
     assert journalled(tmp_path / "journal") == events
 
 
@@ -92,7 +93,38 @@ def test_the_good_ones_of_a_batch_are_taken_and_the_others_named(client: TestCli
     answer = post(client, "/api/v1/events", [EVENT, {}, {**EVENT, "id": "2"}], BATCHED)
     assert answer.status_code == 202
     assert (answer.json()["accepted"], [item["index"] for item in answer.json()["items"]]) == (2, [1])
+    assert answer.headers["totalizer-receipt"].split("-")[1:3] == ["1", "2"]
     assert journalled(tmp_path / "journal") == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "good", "mixed", "refused", "taken"),
+    [
+        ("/api/v1/events", BATCHED, [EVENT, {**EVENT, "id": "2"}], [EVENT, {}], (422, "invalid_event"), 204),
+        ("/v1/batch", "application/json", {"batch": [MESSAGE, MESSAGE]}, {"batch": [MESSAGE, {}]}, (400, "bad_request"),
+         200),
+    ],
+)  # fmt: skip
+def test_all_or_nothing(
+    client: TestClient[Any], tmp_path: Path, path: str, content_type: str, good: Any, mixed: Any,
+    refused: tuple[int, str], taken: int,
+) -> None:  # fmt: skip
+    answer = post(client, f"{path}?atomic=true", mixed, content_type)
+    told = answer.json()
+    assert (answer.status_code, told["code"]) == refused
+    assert (told["accepted"], told["rejected"], [item["index"] for item in told["items"]]) == (0, 2, [1])
+    assert "totalizer-receipt" not in answer.headers
+    assert journalled(tmp_path / "journal") == 0
+    assert post(client, f"{path}?atomic=true", good, content_type).status_code == taken
+    assert journalled(tmp_path / "journal") == 2
+    assert post(client, f"{path}?atomic=perhaps", good, content_type).json()["code"] == "bad_request"
+    assert post(client, f"{path}?atomic=false", mixed, content_type).status_code in (200, 202)
+
+
+def test_a_request_with_a_key_gets_the_receipt_it_had(client: TestClient[Any]) -> None:
+    keyed = {"idempotency-key": "k"}
+    first, again = (post(client, "/api/v1/events", EVENT, STRUCTURED, **keyed) for _ in range(2))
+    assert first.headers["totalizer-receipt"] == again.headers["totalizer-receipt"]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +138,7 @@ def test_the_good_ones_of_a_batch_are_taken_and_the_others_named(client: TestCli
 def test_messages_are_taken(client: TestClient[Any], tmp_path: Path, path: str, body: Any, content_type: str) -> None:
     answer = post(client, f"/v1/{path}", body, content_type)
     assert (answer.status_code, answer.json()) == (200, {"success": True})
+    assert answer.headers["totalizer-receipt"].split("-")[1:3] == ["1", "1"]
     assert journalled(tmp_path / "journal") == 1
 
 
@@ -153,5 +186,7 @@ def test_a_stream_behind_another_server(client: TestClient[Any], tmp_path: Path)
                   **{"content-encoding": "gzip"})  # fmt: skip
     assert answer.status_code == 202
     assert (answer.json()["accepted"], answer.json()["items"][0]["line"]) == (1, 2)
+    assert [(block["first_line"], block["last_line"]) for block in answer.json()["receipts"]] == [(1, 2)]
+    assert "totalizer-receipt" not in answer.headers
     assert journalled(tmp_path / "journal") == 1
     assert post(client, "/api/metrics/batch", lines, "application/x-ndjson").json()["rejected"] == 2

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from totalizer.clock import SYSTEM_CLOCK
 from totalizer.errors import Refusal, Refused
 from totalizer.web.body import BodyReader
 
@@ -30,7 +29,7 @@ class Sent:
 
 
 def read(sent: Sent, length: str | None) -> bytes:
-    return asyncio.run(BodyReader(SYSTEM_CLOCK, bytes_max=10, timeout_s=60).read(sent, length))
+    return asyncio.run(BodyReader(bytes_max=10, timeout_s=60).read(sent, length))
 
 
 @pytest.mark.parametrize("length", ["10", None])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from totalizer.clock import SystemClock
 from totalizer.errors import Refused
+from totalizer.web.ingest import with_receipt
 from totalizer.web.receipts import Receipt, Receipts, receipt_key
 
 MINE, THEIRS = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
@@ -31,10 +30,11 @@ def receipts(clock: Clock | None = None, secret: str = "s") -> Receipts:
 
 
 def token(accepted: int, sequence: int, organization_id: str = MINE) -> str:
-    answer = receipts().add(b'{"accepted":%d,"rejected":0,"items":[]}' % accepted, organization_id, sequence)
-    document = json.loads(answer)
-    assert list(document) == ["accepted", "rejected", "items", "receipt"]
-    return str(document["receipt"])
+    return receipts().make(organization_id, sequence, accepted).decode()
+
+
+def test_it_is_the_last_member_of_an_answer() -> None:
+    assert with_receipt(b'{"accepted":1}', b"r-1") == b'{"accepted":1,"receipt":"r-1"}'
 
 
 @given(st.integers(1, 10**9 - 1), st.integers(1, 2**60 - 1))

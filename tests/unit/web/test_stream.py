@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import itertools
 import json
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -18,7 +19,9 @@ from totalizer.clock import SYSTEM_CLOCK
 from totalizer.collect import Collector
 from totalizer.errors import JournalFailed, Refusal, Refused
 from totalizer.event import decode_batch
+from totalizer.web import stream
 from totalizer.web.ingest_routes import Head
+from totalizer.web.intake import Sink
 from totalizer.web.principal import Principal
 from totalizer.web.stream import ITEMS_MAX, PIECE_LINES, PIECES_WAITING_MAX, Lines, StreamRoute
 
@@ -58,7 +61,16 @@ class Disk:
             future.set_result(number)
 
     def rows(self) -> int:
-        return sum(section.rows for payload in self.payloads for section in decode_batch(payload)[0].sections)
+        return sum(self.rows_of(payload) for payload in self.payloads)
+
+    @staticmethod
+    def rows_of(payload: bytes) -> int:
+        return sum(section.rows for section in decode_batch(payload)[0].sections)
+
+
+def receipt(_organization_id: str, sequence: int, accepted: int) -> bytes:
+    """A receipt that can be read."""
+    return b"%d:%d" % (sequence, accepted)
 
 
 @pytest.fixture
@@ -71,8 +83,9 @@ def entry(number: int) -> bytes:
 
 
 def sent(
-    collector: Collector, chunks: Iterable[bytes], disk: Disk, name: str | None = "time_entries", **headers: str
-) -> dict[str, Any]:
+    collector: Collector, chunks: Iterable[bytes], disk: Disk, name: str | None = "time_entries", query: str = "",
+    **headers: str,
+) -> dict[str, Any]:  # fmt: skip
     """The answer to a stream that comes in these chunks."""
     event_type = None if name is None else collector.tools[name].event_type
     route = StreamRoute(collector, event_type, 10_000)
@@ -81,8 +94,8 @@ def sent(
         for chunk in chunks:
             yield chunk
 
-    head = Head({name.replace("_", "-"): text for name, text in headers.items()}, "")
-    answer, status = asyncio.run(route.stream(PRINCIPAL, head, body(), disk.append))
+    head = Head({name.replace("_", "-"): text for name, text in headers.items()}, query)
+    answer, status = asyncio.run(route.stream(PRINCIPAL, head, body(), Sink(disk.append, receipt)))
     assert status == 202
     found: dict[str, Any] = json.loads(answer)
     return found
@@ -115,7 +128,14 @@ def test_every_line_counts_whatever_the_chunks(collector: Collector) -> None:
     for size in (7919, len(body)):
         disk = Disk()
         answer = sent(collector, [body[start : start + size] for start in range(0, len(body), size)], disk)
+        blocks = answer.pop("receipts")
         assert answer == {"accepted": 2501, "rejected": 0, "lines": 2503, "items": []}
+        assert [block["receipt"] for block in blocks] == [
+            f"{number}:{disk.rows_of(payload)}" for number, payload in enumerate(disk.payloads)
+        ]
+        bounds = [(block["first_line"], block["last_line"]) for block in blocks]
+        assert (bounds[0][0], bounds[-1][1]) == (1, 2503)
+        assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(bounds))
         assert disk.rows() == 2501
     assert len(disk.payloads) == 2502 // PIECE_LINES + 2  # the last line, which no newline ends, comes by itself
 
@@ -126,6 +146,35 @@ def test_the_first_rejected_lines_are_named_by_number(collector: Collector) -> N
     assert (answer["accepted"], answer["rejected"], answer["lines"]) == (2, 202, 205)
     assert [item["line"] for item in answer["items"]] == [3, 4, *range(6, 6 + ITEMS_MAX - 2)]
     assert [item["code"] for item in answer["items"][:2]] == ["bad_json", "invalid_event"]
+
+
+def test_events_are_placed_by_their_lines(collector: Collector) -> None:
+    """The place of an event in its block's receipt is its line, less the block's first; empty lines count."""
+    disk = Disk()
+    answer = sent(collector, [b"\n".join([b"", entry(0), b"{bad", b" ", entry(1)]) + b"\n"], disk)
+    [block] = answer["receipts"]
+    assert block == {"first_line": 1, "last_line": 5, "receipt": "0:2"}
+    [section] = decode_batch(disk.payloads[0])[0].sections
+    assert section.places == (1, 4)
+
+
+def test_a_block_without_an_accepted_event_has_no_receipt(collector: Collector) -> None:
+    answer = sent(collector, [b"{bad\n", entry(0) + b"\n"], Disk())
+    assert [block["first_line"] for block in answer["receipts"]] == [2]
+
+
+def test_a_stream_without_end_has_so_many_receipts(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "RECEIPTS_MAX", 3)
+    answer = sent(collector, pieces(5), Disk())
+    assert (answer["accepted"], [block["last_line"] for block in answer["receipts"]]) == (50, [10, 20, 30])
+
+
+def test_a_stream_is_not_all_or_nothing(collector: Collector) -> None:
+    disk = Disk()
+    refused = broken_off(lambda: sent(collector, pieces(2), disk, query="atomic=true"))
+    assert (refused.refusal, disk.payloads) == (Refusal.BAD_REQUEST, [])
+    assert "send a batch" in refused.detail
+    assert sent(collector, pieces(2), disk, query="atomic=false")["accepted"] == 20
 
 
 def test_a_stream_of_several_types(collector: Collector) -> None:
@@ -188,6 +237,7 @@ def test_a_disk_that_fails_ends_it_and_says_where(collector: Collector, at: int)
     refused = broken_off(lambda: sent(collector, pieces(20), Disk(fails_at=at)))
     assert refused.refusal is Refusal.JOURNAL_FAILED
     assert (refused.extra["lines"], refused.extra["accepted"]) == (10 * at, 10 * at)
+    assert len(refused.extra["receipts"]) == at
     assert refused.retry_after_s is not None
     assert f"the first {10 * at} lines are dealt with" in refused.detail
 

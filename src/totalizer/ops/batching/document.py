@@ -48,7 +48,7 @@ def _aggregator(found: Overview) -> dict[str, Any]:
 
 
 def _entries(found: Overview) -> dict[str, int]:
-    names = ("added", "delivered", "failed", "refused", "dropped", "rejected")
+    names = ("added", "delivered", "failed", "refused", "dropped", "rejected", "lost")
     return {name: getattr(found.counts, name) for name in names}
 
 

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from psycopg_pool import AsyncConnectionPool
 
 from totalizer.errors import Refused
-from totalizer.query.completeness import LocalJournals
-from totalizer.query.run import QueryService, configure_reader
-from totalizer.store.roles import Role
 
 START = datetime(2025, 3, 28, tzinfo=UTC)
 END = datetime(2025, 4, 3, tzinfo=UTC)
-
-
-@pytest.fixture
-def ask(feed: Any, database: Any, catalog: Any) -> Any:
-    """Asks as an organisation; parameters as in a request."""
-
-    async def answer(organization: str, parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        async with AsyncConnectionPool(
-            database.dsn(Role.APP), min_size=1, max_size=1, configure=configure_reader, open=False
-        ) as pool:
-            service = QueryService(pool, catalog, LocalJournals(feed.spool))
-            return await service.aggregated(organization, parameters)
-
-    def ask(organization: str, **parameters: Any) -> dict[str, Any]:
-        many = {name: value if isinstance(value, list) else [str(value)] for name, value in parameters.items()}
-        return asyncio.run(answer(organization, many))
-
-    return ask
 
 
 def truncated(moment: datetime, window: str, zone: ZoneInfo, start: datetime) -> str:
