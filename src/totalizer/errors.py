@@ -19,6 +19,7 @@ TotalizerError
 │   ├── SinkUnavailable       the target cannot take a batch, or a part of it, now: try again later
 │   └── SinkRefused           the target refuses a batch for good
 ├── StoreUnavailable          PostgreSQL or Redis cannot be reached; try again
+├── JobStopped                a run of a job was told to stop: it took too long, or its runner ends
 ├── CatalogChangeRefused      applying the catalog would destroy data
 └── OperationError            a command cannot go on; the message says what to do
 """
@@ -184,6 +185,10 @@ class SinkRefused(EdgeError):
 
 class StoreUnavailable(TotalizerError):
     """The database cannot be reached. Try again."""
+
+
+class JobStopped(TotalizerError):
+    """The run was told to stop."""
 
 
 class OperationError(TotalizerError):

@@ -45,6 +45,8 @@ REQUESTS: dict[str, list[tuple[str, str, Any, int]]] = {
         ("POST", "/api/metrics/quarantine/999999/replay", None, 404),
         ("DELETE", "/api/metrics/quarantine/999999", None, 404),
     ],
+    "jobs_read": [("GET", "/api/jobs", None, 200), ("GET", "/api/jobs/verify/runs", None, 200)],
+    "jobs_run": [("POST", "/api/jobs/make_partitions/run", None, 202), ("POST", "/api/jobs/nonsense/run", None, 404)],
     "keys": [
         ("GET", "/api/keys", None, 200), ("POST", "/api/keys", {"name": "made over HTTP"}, 201),
         ("POST", f"/api/keys/{uuid4()}/rotate", None, 404), ("DELETE", f"/api/keys/{uuid4()}", None, 404),

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 from totalizer.app import dsn_of
-from totalizer.clock import SYSTEM_CLOCK, Clock, utc_datetime
+from totalizer.clock import utc_datetime
+from totalizer.jobs.job import Context
 from totalizer.settings import Settings
 from totalizer.store.roles import Role
 from totalizer.store.usage_counters import connect
@@ -28,17 +29,12 @@ def usage_aggregation_job(settings: Settings) -> Iterator[UsageAggregationJob]:
         job.close()
 
 
-def aggregate_usage(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> dict[str, Any]:
-    """Aggregate usage of yesterday and today: the body of the scheduled job. Empty if that is switched off.
-
-    Returns:
-        `document` of both days.
-    """
-    if not settings.usage_aggregation_enabled:
-        return {}
-    today = utc_datetime(clock.now_ns()).date()
-    with usage_aggregation_job(settings) as job:
-        return document(job.aggregate_date_range(today - timedelta(days=1), today))
+def usage_aggregation(context: Context) -> dict[str, Any]:
+    """Bring the usage of yesterday and today into `merchant_usage`."""
+    today = utc_datetime(context.clock.now_ns()).date()
+    with usage_aggregation_job(context.settings) as job:
+        done = document(job.aggregate_date_range(today - timedelta(days=1), today))
+    return {"task": "usage_aggregation", **done, "rows": done["records_aggregated"] + done["records_settled"]}
 
 
 def document(result: AggregationResult | RangeResult) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How usage is aggregated, and whether this process schedules jobs."""
+"""How usage is aggregated."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from totalizer.settings.named import named
 
 
 class UsageSettings(BaseSettings):
-    """How usage is aggregated, and whether this process schedules jobs."""
+    """How usage is aggregated."""
 
-    job_scheduler_enabled: Annotated[
-        bool, named("ENABLE_JOB_SCHEDULER", "Whether an application of one's own runs the scheduler in its process.")
-    ] = False
     usage_aggregation_enabled: Annotated[
         bool, named("ENABLE_USAGE_AGGREGATION", "Whether the scheduled aggregation of usage does anything.")
     ] = True

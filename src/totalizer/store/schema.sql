@@ -365,6 +365,26 @@ CREATE FUNCTION totalizer.raw_floor(type_name text, organization uuid) RETURNS t
     SELECT coalesce((SELECT raw_floor FROM totalizer.floors_of(type_name, organization)), '-infinity')
 $$;
 
+CREATE FUNCTION totalizer.request_job(wanted text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    found_id bigint;
+BEGIN
+    PERFORM FROM totalizer.jobs WHERE name = wanted AND requestable FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT id INTO found_id FROM totalizer.job_runs WHERE job = wanted AND state = 'requested' ORDER BY id LIMIT 1;
+    IF found_id IS NULL THEN
+        INSERT INTO totalizer.job_runs (job, state, requested_at) VALUES (wanted, 'requested', now())
+        RETURNING id INTO found_id;
+    END IF;
+    RETURN found_id;
+END
+$$;
+
 CREATE FUNCTION totalizer.unique_count(state text) RETURNS bigint
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
@@ -566,12 +586,34 @@ CREATE TABLE totalizer.event_types (
 CREATE TABLE totalizer.job_runs (
     id bigint NOT NULL,
     job text NOT NULL,
-    host text NOT NULL,
-    started_at timestamp with time zone NOT NULL,
-    finished_at timestamp with time zone NOT NULL,
+    host text,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
     result jsonb,
-    error text
+    error text,
+    state text DEFAULT 'done'::text NOT NULL,
+    scheduled_for timestamp with time zone,
+    requested_at timestamp with time zone,
+    rows bigint,
+    runner text,
+    attempt integer DEFAULT 1 NOT NULL,
+    runs bigint DEFAULT 1 NOT NULL,
+    arguments jsonb,
+    ticket text,
+    CONSTRAINT job_runs_state_check CHECK ((state = ANY (ARRAY['requested'::text, 'running'::text, 'done'::text, 'failed'::text, 'timed_out'::text, 'lost'::text])))
 );
+
+COMMENT ON TABLE totalizer.job_runs IS 'Every run of a job. Its number grows from run to run of a job';
+
+COMMENT ON COLUMN totalizer.job_runs.state IS 'lost: the process or its connection ended without a word';
+
+COMMENT ON COLUMN totalizer.job_runs.scheduled_for IS 'The moment of the schedule that it is for; null: asked for by hand, or a job that runs all the time';
+
+COMMENT ON COLUMN totalizer.job_runs.attempt IS 'Which try for that moment, from 1';
+
+COMMENT ON COLUMN totalizer.job_runs.runs IS 'How many runs the row stands for: those of a job that runs all the time are summed by the hour';
+
+COMMENT ON COLUMN totalizer.job_runs.ticket IS 'The message that asked for it: delivered again, it is not done again';
 
 ALTER TABLE totalizer.job_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME totalizer.job_runs_id_seq
@@ -581,6 +623,25 @@ ALTER TABLE totalizer.job_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY 
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE totalizer.jobs (
+    name text NOT NULL,
+    description text NOT NULL,
+    schedule text,
+    queue text NOT NULL,
+    soft_limit interval NOT NULL,
+    hard_limit interval NOT NULL,
+    enabled boolean NOT NULL,
+    requestable boolean NOT NULL,
+    next_run_at timestamp with time zone,
+    known_since timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.jobs IS 'The table of jobs as whoever runs them last had it; the program has the truth';
+
+COMMENT ON COLUMN totalizer.jobs.schedule IS 'In words; null: by hand only';
+
+COMMENT ON COLUMN totalizer.jobs.known_since IS 'Runs that were due before are not caught up';
 
 CREATE TABLE totalizer.journal_gaps (
     journal_id uuid NOT NULL,
@@ -877,6 +938,9 @@ ALTER TABLE ONLY totalizer.event_types
 ALTER TABLE ONLY totalizer.job_runs
     ADD CONSTRAINT job_runs_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY totalizer.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY totalizer.journal_offsets
     ADD CONSTRAINT journal_offsets_pkey PRIMARY KEY (journal_id);
 
@@ -942,7 +1006,17 @@ CREATE INDEX event_fates_by_letter ON totalizer.event_fates USING btree (dead_le
 
 CREATE INDEX event_fates_by_record ON totalizer.event_fates USING btree (journal_id, sequence);
 
-CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, started_at DESC);
+CREATE INDEX job_runs_by_age ON totalizer.job_runs USING btree (finished_at);
+
+CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, id DESC);
+
+CREATE INDEX job_runs_by_moment ON totalizer.job_runs USING btree (job, scheduled_for DESC, id DESC) WHERE (scheduled_for IS NOT NULL);
+
+CREATE INDEX job_runs_by_ticket ON totalizer.job_runs USING btree (ticket) WHERE (ticket IS NOT NULL);
+
+CREATE UNIQUE INDEX job_runs_once ON totalizer.job_runs USING btree (job, scheduled_for) WHERE (state = ANY (ARRAY['running'::text, 'done'::text]));
+
+CREATE INDEX job_runs_open ON totalizer.job_runs USING btree (job, id) WHERE (state = ANY (ARRAY['requested'::text, 'running'::text]));
 
 CREATE INDEX journal_gaps_by_record ON totalizer.journal_gaps USING btree (journal_id, last);
 
@@ -1157,6 +1231,9 @@ GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO 
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_refresher;
 
+REVOKE ALL ON FUNCTION totalizer.request_job(wanted text) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.request_job(wanted text) TO totalizer_app;
+
 REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
 
 GRANT SELECT(id) ON TABLE totalizer.api_keys TO totalizer_app;
@@ -1213,7 +1290,32 @@ GRANT SELECT ON TABLE totalizer.event_types TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.event_types TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.event_types TO totalizer_app;
 
-GRANT SELECT,INSERT ON TABLE totalizer.job_runs TO totalizer_refresher;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE totalizer.job_runs TO totalizer_refresher;
+
+GRANT SELECT(id) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(job) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(started_at) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(finished_at) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(state) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(scheduled_for) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(requested_at) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(rows) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(runner) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(attempt) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(runs) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT ON TABLE totalizer.jobs TO totalizer_app;
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.jobs TO totalizer_refresher;
 
 GRANT SELECT,INSERT,DELETE ON TABLE totalizer.journal_gaps TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.journal_gaps TO totalizer_app;

@@ -26,6 +26,7 @@ from totalizer.web.gate import tell_limits
 from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
+from totalizer.web.job_routes import job_routes
 from totalizer.web.key_routes import key_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
@@ -67,6 +68,7 @@ def create_api(services: Services) -> Litestar:
             session_updates(services.ingest, services.sessions),
             *key_routes(services.authenticator, services.pool),
             *usage_routes(services.usage),
+            *job_routes(services.authenticator, services.pool),
             *page_routes(),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},

@@ -16,6 +16,8 @@ ACTIONS: Final = MappingProxyType(
         "quarantine_read": "see dead letters",
         "quarantine_replay": "try dead letters again, drop them",
         "keys": "list, create, rotate and revoke the organisation's API keys",
+        "jobs_read": "see the scheduled jobs and their runs",
+        "jobs_run": "ask for a run of a job",
     }
 )
 #: The role in a token → what it may do. Each may do what the one before it may.
@@ -23,7 +25,7 @@ ROLES: Final = MappingProxyType(
     {
         "viewer": frozenset({"query"}),
         "developer": frozenset({"query", "ingest", "receipts"}),
-        "manager": frozenset({"query", "ingest", "receipts", "export", "quarantine_read"}),
+        "manager": frozenset({"query", "ingest", "receipts", "export", "quarantine_read", "jobs_read"}),
         "admin": frozenset(ACTIONS),
     }
 )
@@ -34,7 +36,7 @@ SCOPES: Final = MappingProxyType(
         "ingest": frozenset({"ingest", "receipts"}),
         "query": frozenset({"query"}),
         "export": frozenset({"export"}),
-        "quarantine": frozenset({"quarantine_read"}),
+        "quarantine": frozenset({"quarantine_read", "jobs_read"}),
         "admin": frozenset(ACTIONS),
     }
 )
