@@ -20,7 +20,9 @@ from totalizer.ops.console import OUT, exit_code_of
 BENCHMARKS = {
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
     "ingest": "batches and single events until they are stored; idle memory; second start",
+    "growth": "what a backfill of rollups costs from 1 million to 20 million events",
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
+    "rollup": "backfill beside plain statements; buckets dirtied at random; lag while events come",
 }
 
 

@@ -44,10 +44,9 @@ _NEWEST = """
 # The newest first. What is marked for all rollups is not kept for one, nor what is computed from events for days only.
 _LOOK = """
     WITH once AS MATERIALIZED (
-        SELECT DISTINCT organization_id, bucket, scope, rollup FROM (
+        SELECT DISTINCT organization_id, bucket, scope, rollup FROM unnest(%(shards)s::smallint[]) AS s (n), LATERAL (
             SELECT organization_id, bucket, scope, rollup FROM totalizer.dirty_marks
-            WHERE event_type = %(type)s AND shard = ANY (%(shards)s::smallint[]) AND priority = %(priority)s
-              AND bucket >= %(from)s
+            WHERE event_type = %(type)s AND shard = s.n AND priority = %(priority)s AND bucket >= %(from)s
             ORDER BY bucket DESC LIMIT %(limit)s
         ) AS newest
     ) INSERT INTO work SELECT organization_id, bucket, scope, rollup FROM once t
@@ -71,15 +70,22 @@ _SPARE = """
       AND _bucket < (SELECT max(raw_floor) FROM totalizer.retention_floors WHERE event_type = %(type)s)
       AND _bucket < totalizer.raw_floor(%(type)s, organization_id)"""
 
+# Each moment is looked up once for each zone, not for each organisation.
 _DAYS = """
     INSERT INTO work_days
-    SELECT DISTINCT organization_id, day, day::timestamp AT TIME ZONE time_zone,
-           (day + 1)::timestamp AT TIME ZONE time_zone, _rollup
-    FROM work JOIN totalizer.organizations o ON o.id = organization_id,
-         LATERAL (SELECT (_bucket AT TIME ZONE o.time_zone)::date AS d) AS local,
-         -- Where a day begins after its midnight, the bucket before belongs to the day before: look at both.
-         LATERAL (VALUES (d), (d - 1), (d + 1)) AS near (day)
-    WHERE _bucket >= day::timestamp AT TIME ZONE time_zone AND _bucket < (day + 1)::timestamp AT TIME ZONE time_zone"""
+    WITH buckets AS MATERIALIZED (
+        SELECT DISTINCT time_zone, _bucket FROM work JOIN totalizer.organizations o ON o.id = organization_id
+    ), days AS MATERIALIZED (
+        SELECT time_zone, _bucket, day, day::timestamp AT TIME ZONE time_zone AS starts,
+               (day + 1)::timestamp AT TIME ZONE time_zone AS ends
+        FROM buckets, LATERAL (SELECT (_bucket AT TIME ZONE time_zone)::date AS d) AS local,
+             -- Where a day begins after its midnight, the bucket before belongs to the day before: look at both.
+             LATERAL (VALUES (d), (d - 1), (d + 1)) AS near (day)
+    )
+    SELECT DISTINCT organization_id, day, starts, ends, _rollup
+    FROM work JOIN totalizer.organizations o ON o.id = organization_id
+    JOIN days ON days.time_zone = o.time_zone AND days._bucket = work._bucket
+    WHERE starts <= days._bucket AND days._bucket < ends"""
 
 _SUMMARY = """
     SELECT count(*), count(*) FILTER (WHERE _scope = 'events'),
@@ -136,7 +142,7 @@ def look(
     Args:
         connection: in a transaction that has the shards' locks.
         event_type, shards, priority: of the marks.
-        limit: the most marks.
+        limit: the most marks of one shard.
         since: the oldest bucket; None for any.
 
     Returns:

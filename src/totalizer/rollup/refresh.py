@@ -17,14 +17,17 @@ from totalizer import failpoint
 from totalizer.catalog import EventType, Rollup
 from totalizer.catalog.quoting import quoted
 from totalizer.failpoint import Failpoint
-from totalizer.rollup.marks import BACKFILL, LIVE, WORK_TABLES, Work, keep_within, look, newest, settle, turns
+from totalizer.rollup.marks import BACKFILL, LIVE, WORK_TABLES, Turn, Work, keep_within, look, newest, settle, turns
 from totalizer.rollup.statements import Form, recompute
-from totalizer.store.plan import read_rollups
+from totalizer.store.plan import SHARDS, read_rollups
 from totalizer.window import BASE
 
 #: Marks and events of one transaction: they bound its length and how long its shard is locked, to about a second.
 MARKS_MAX = 20_000
 EVENTS_MAX = 500_000
+#: Shards of one transaction: half of them all, so that two workers share what there is, and few marks need few
+#: statements.
+SHARDS_TOGETHER = SHARDS // 2
 #: The same for a transaction of a backfill, which reads events in bulk and has all shards.
 BACKFILL_MARKS_MAX = 200_000
 BACKFILL_EVENTS_MAX = 500_000
@@ -39,6 +42,8 @@ DENSE_BUCKETS_MIN = 200
 DENSE_SHARE = 0.5
 #: Above so many organisations all events of a span are read, instead of those organisations' by the index.
 DENSE_ORGANIZATIONS_MAX = 50
+#: Sorts and hashes of a large piece stay in memory; there is one piece a worker.
+_MEMORY = "SET LOCAL work_mem = '64MB'"
 #: Weeks begin there, and so do the spans of a backfill.
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
 
@@ -60,10 +65,12 @@ class Piece(NamedTuple):
 
     Attributes:
         buckets: base buckets recomputed.
+        shards: of how many shards.
         more: True if its bounds, and not the end of the marks, ended it.
     """
 
     buckets: int
+    shards: int
     more: bool
 
 
@@ -81,16 +88,23 @@ def refresh(connection: Connection[Any]) -> Refreshed:
         return Refreshed()
     connection.execute(WORK_TABLES)
     buckets = skipped = 0
-    for event_type, shard, priority in waiting:
-        while priority == LIVE:
-            done = refresh_shard(connection, event_type, shard)
-            if done is None:
-                skipped += 1
-                break
-            buckets += done.buckets
-            if not done.more:
-                break
+    for event_type, shards in _by_type(waiting, LIVE).items():
+        for first in range(0, len(shards), SHARDS_TOGETHER):
+            together = shards[first : first + SHARDS_TOGETHER]
+            while done := refresh_shards(connection, event_type, together):
+                buckets += done.buckets
+                if not done.more:
+                    break
+            skipped += len(together) - (done.shards if done else 0)
     return Refreshed(buckets + _backfill_all(connection), skipped)
+
+
+def _by_type(waiting: Sequence[Turn], priority: int) -> dict[str, list[int]]:
+    shards: dict[str, list[int]] = {}
+    for turn in waiting:
+        if turn.priority == priority:
+            shards.setdefault(turn.event_type, []).append(turn.shard)
+    return shards
 
 
 def _backfill_all(connection: Connection[Any]) -> int:
@@ -98,10 +112,7 @@ def _backfill_all(connection: Connection[Any]) -> int:
     buckets = 0
     while True:
         waiting = turns(connection)
-        shards: dict[str, list[int]] = {}
-        for event_type, shard, priority in waiting:
-            if priority == BACKFILL:
-                shards.setdefault(event_type, []).append(shard)
+        shards = _by_type(waiting, BACKFILL)
         if not shards or (buckets and waiting[0].priority == LIVE):
             return buckets
         done = next((done for name, each in shards.items() if (done := backfill(connection, name, each))), 0)
@@ -110,23 +121,28 @@ def _backfill_all(connection: Connection[Any]) -> int:
         buckets += done
 
 
-def refresh_shard(connection: Connection[Any], event_type: str, shard: int) -> Piece | None:
-    """Recompute the newest live marked buckets of one event type and shard of organisations, within bounds.
+def refresh_shards(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> Piece | None:
+    """Recompute the newest live marked buckets of one event type and some shards of organisations, within bounds.
 
     Returns:
-        What was done; None if another worker is at it.
+        What was done; None if other workers are at all of them.
     """
     with connection.transaction():
-        if not _lock(connection, event_type, [shard]):
+        mine = _lock(connection, event_type, shards)
+        if not mine:
             return None
         _passed(Failpoint.SHARD_LOCKED)
-        if not look(connection, event_type, [shard], LIVE, MARKS_MAX):
-            return Piece(0, more=False)
+        limit = max(1, MARKS_MAX // len(mine))
+        found = look(connection, event_type, mine, LIVE, limit)
+        if not found:
+            return Piece(0, len(mine), more=False)
+        if found >= DENSE_BUCKETS_MIN:
+            connection.execute(_MEMORY)
         declared = read_rollups(connection, event_type)
         cut = keep_within(connection, declared[0], EVENTS_MAX)
         buckets = _recompute(connection, *declared)
     _passed(Failpoint.SHARD_COMMITTED)
-    return Piece(buckets, more=cut or buckets > MARKS_MAX // 2)
+    return Piece(buckets, len(mine), more=cut or buckets > limit // 2)
 
 
 def backfill(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> int:
@@ -145,7 +161,8 @@ def backfill(connection: Connection[Any], event_type: str, shards: Sequence[int]
         _passed(Failpoint.SHARD_LOCKED)
         declared = read_rollups(connection, event_type)
         since = _piece(connection, declared[0], last)
-        look(connection, event_type, mine, BACKFILL, BACKFILL_MARKS_MAX, since)
+        connection.execute(_MEMORY)
+        look(connection, event_type, mine, BACKFILL, max(1, BACKFILL_MARKS_MAX // len(mine)), since)
         buckets = _recompute(connection, *declared)
     _passed(Failpoint.SHARD_COMMITTED)
     return buckets

@@ -33,7 +33,7 @@ class Form(Enum):
     SPARSE = "sparse"
     #: The organisations' events of the whole span are read once and matched with `work`.
     DENSE = "dense"
-    #: So are the events of all organisations.
+    #: The events of all organisations in the span are grouped, and the groups matched with `work`.
     DENSEST = "densest"
 
 
@@ -65,22 +65,42 @@ def insert_level(rollup: Rollup, level: Level, event_type: EventType, form: Form
 
 def _from_events(rollup: Rollup, level: Level, event_type: EventType, form: Form) -> str:
     time = f"e.{quoted(event_type.time_field)}"
-    when, kept = "w._bucket", ""
+    kept = ""
     if level is MINUTE:
-        when = f"date_trunc('minute', {time}, 'UTC')"
         kept = f" AND w._bucket >= now() - interval '{rollup.minutes_s} seconds' - {MINUTES_GRACE}"
+    if form is Form.DENSEST:
+        return _grouped_first(rollup, level, event_type, kept)
+    when = f"date_trunc('minute', {time}, 'UTC')" if level is MINUTE else "w._bucket"
     work = _work(rollup, level)
     tables = f"{work} w JOIN events.{quoted(event_type.name)} e ON e.organization_id = w.organization_id AND "
     if form is Form.SPARSE:
         tables += f"{time} >= w._bucket AND {time} < w._bucket + {BASE_INTERVAL}"
     else:
         tables += f"w._bucket = {base_of(time)}"
-    if form is Form.DENSE:
         tables += f" JOIN (SELECT DISTINCT organization_id FROM {work} w) o ON o.organization_id = e.organization_id"
     return _insert(
         rollup, level, event_type, when, "e", [state.from_events for state in rollup_states(rollup, event_type)],
         f"{tables}\nWHERE {time} >= %(starts)s AND {time} < %(ends)s{kept}",
     )  # fmt: skip
+
+
+def _grouped_first(rollup: Rollup, level: Level, event_type: EventType, kept: str) -> str:
+    """All events of the span are grouped, and what is not in `work` left out: groups are fewer than events."""
+    time = f"e.{quoted(event_type.time_field)}"
+    when = f"date_trunc('minute', {time}, 'UTC')" if level is MINUTE else base_of(time)
+    keys = ", ".join(str(number) for number in range(1, 3 + len(rollup.dimensions)))
+    dimensions = "".join(f", e.{quoted(name)}" for name in rollup.dimensions)
+    states = rollup_states(rollup, event_type)
+    return (
+        f"INSERT INTO analytics.{quoted(rollup.table(level))} "
+        f"({quoted_list(['organization_id', level.key, *rollup.dimensions, *(state.column for state in states)])})\n"
+        f"SELECT g.* FROM (SELECT e.organization_id, {when} AS _key{dimensions}, "
+        f"{', '.join(state.from_events for state in states)} FROM events.{quoted(event_type.name)} e "
+        f"WHERE {time} >= %(starts)s AND {time} < %(ends)s GROUP BY {keys}) AS g\n"
+        f"JOIN {_work(rollup, level)} w "
+        f"ON w.organization_id = g.organization_id AND w._bucket = {base_of('g._key')}{kept}\n"
+        f"ORDER BY {keys}"
+    )
 
 
 def _from_states(rollup: Rollup, level: Level, event_type: EventType) -> str:
