@@ -38,7 +38,10 @@ async def snapshot(
     settings = "SELECT set_config('app.current_org_id', %s, true)"
     values: list[Any] = [organization_id]
     if timeout_ms is not None:
-        settings += ", set_config('statement_timeout', %s, true)"
+        # Starting parallel workers takes several times as long as most answers, and one query shall not take all cores.
+        settings += (
+            ", set_config('statement_timeout', %s, true), set_config('max_parallel_workers_per_gather', '0', true)"
+        )
         values.append(str(timeout_ms))
     try:
         async with pool.connection() as connection, connection.transaction():
