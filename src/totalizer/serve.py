@@ -19,8 +19,11 @@ from totalizer.store.roles import Role
 from totalizer.telemetry import configure_logging, logger
 
 if TYPE_CHECKING:
+    from psycopg_pool import AsyncConnectionPool
     from redis.asyncio import Redis
 
+    from totalizer.catalog import Catalog
+    from totalizer.live import LiveWindows
     from totalizer.web.front import Front
     from totalizer.web.identity_token import TokenVerifier
     from totalizer.web.limits import Limiter
@@ -98,6 +101,24 @@ def token_verifier_of(settings: Settings) -> TokenVerifier | None:
     )  # fmt: skip
 
 
+def live_windows_of(settings: Settings, pool: AsyncConnectionPool[Any], catalog: Catalog) -> LiveWindows:
+    """The live windows of this process."""
+    from totalizer.live import Asks, Follower, Limits, LiveWindows, StoredWindows, Tails
+    from totalizer.live.engine import PENDING_SHARE
+
+    limits = Limits(
+        settings.live_memory_mb << 20, settings.live_groups_max, settings.flush_interval_ms / 1000,
+        settings.live_retry_attempts, settings.live_retry_delay_ms / 1000, settings.live_frame_ms / 1000,
+    )  # fmt: skip
+    stored = StoredWindows(pool, limits.groups_max)
+    follower = Follower(
+        Tails(spool_of(settings)), stored, SYSTEM_CLOCK, pending_bytes_max=int(limits.memory_bytes * PENDING_SHARE),
+        failures_max=settings.live_failures_max,
+    )  # fmt: skip
+    asks = Asks(catalog, settings.aggregation_windows.split(","))
+    return LiveWindows(catalog, asks, stored, follower, SYSTEM_CLOCK, limits)
+
+
 def end_with_parent() -> None:
     """Ask this process to end, as by SIGTERM, when its parent is gone. On the event loop; returns at once."""
     parent = parent_process()
@@ -122,7 +143,7 @@ def create_front(listener: int) -> Front:
     from totalizer.journal import claim
     from totalizer.query.completeness import LocalJournals
     from totalizer.query.run import QueryService, configure_reader
-    from totalizer.server import DRAIN_S, DRAIN_SIGNAL
+    from totalizer.server import DRAIN_S, DRAIN_SIGNAL, LEAVE_S, STOP_SIGNAL
     from totalizer.web.api import Services, create_api
     from totalizer.web.asgi_bridge import AsgiBridge
     from totalizer.web.body import BodyReader
@@ -131,6 +152,8 @@ def create_front(listener: int) -> Front:
     from totalizer.web.idempotency import Repeats
     from totalizer.web.identity import Authenticator
     from totalizer.web.ingest import Ingest
+    from totalizer.web.live_channel import Seats
+    from totalizer.web.live_socket import LiveSocket
     from totalizer.web.quarantine import Quarantine
     from totalizer.web.receipts import Receipts, receipt_key
     from totalizer.web.rejections import Rejections
@@ -168,11 +191,15 @@ def create_front(listener: int) -> Front:
         repeats=Repeats(SYSTEM_CLOCK, redis), more=session_routes(sessions),
     )  # fmt: skip
     quarantine = Quarantine(dsn_of(settings, Role.WRITER), collector)
+    live, seats = live_windows_of(settings, pool, catalog), Seats(settings.live_connections_max)
     api = create_api(
         Services(
             authenticator, queries, pool, catalog, ingest, redis, aggregation_of(settings), receipts, quarantine,
-            sessions,
+            sessions, live, seats,
         )
+    )  # fmt: skip
+    socket = LiveSocket(
+        authenticator, live, seats, SYSTEM_CLOCK, subscriptions_max=settings.live_subscriptions_max
     )  # fmt: skip
     logger().info("api ready", journal=journal.id)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
@@ -181,6 +208,8 @@ def create_front(listener: int) -> Front:
     gc.set_threshold(GC_THRESHOLD)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 
+    leaving: list[asyncio.Future[None]] = []
+
     async def start() -> None:
         waiters.attach(asyncio.get_running_loop(), journal)
         # Not waiting: without a database the API still starts, says so in its health, and gets ready by itself.
@@ -188,24 +217,36 @@ def create_front(listener: int) -> Front:
         bodies.start()
         limiter.start()
         rejections.start()
+        live.start()
 
         asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain)
+        asyncio.get_running_loop().add_signal_handler(STOP_SIGNAL, end)
         end_with_parent()
 
     def drain() -> None:
         front.closing = True
         stop_accepting(listener)
+        leaving.append(asyncio.ensure_future(seats.leave(DRAIN_S)))
         asyncio.get_running_loop().call_later(DRAIN_S, os.kill, os.getpid(), signal.SIGTERM)
+
+    def end() -> None:
+        leaving.append(asyncio.ensure_future(leave()))
+
+    async def leave() -> None:
+        # The server closes live connections without a word.
+        await seats.leave(LEAVE_S)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     async def stop() -> None:
         bodies.stop()
         await limiter.stop()
         await rejections.stop()
+        await live.stop()
         await authenticator.close()
         await pool.close()
         if redis is not None:
             await redis.aclose()
         journal.close()
 
-    front = Front(ingest, AsgiBridge(api, bodies), start, stop)
+    front = Front(ingest, AsgiBridge(api, bodies), socket, start, stop)
     return front

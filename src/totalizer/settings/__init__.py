@@ -16,11 +16,12 @@ from totalizer.errors import ConfigurationError
 from totalizer.settings.access import AccessSettings
 from totalizer.settings.database import DatabaseSettings
 from totalizer.settings.ingest import IngestSettings
+from totalizer.settings.live import LiveSettings
 from totalizer.settings.named import SECRET_VARIABLES
 from totalizer.settings.service import ServiceSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, IngestSettings, AccessSettings):
+class Settings(ServiceSettings, DatabaseSettings, IngestSettings, AccessSettings, LiveSettings):
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(

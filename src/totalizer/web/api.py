@@ -19,6 +19,7 @@ from totalizer.catalog import Catalog
 from totalizer.edge.folder import Folders
 from totalizer.edge.health_endpoint import folder_health
 from totalizer.errors import Refusal, Refused
+from totalizer.live import LiveWindows
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
@@ -29,6 +30,8 @@ from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
 from totalizer.web.key_routes import key_routes
+from totalizer.web.live_channel import Seats
+from totalizer.web.live_routes import live_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
 from totalizer.web.receipts import Receipts
@@ -52,6 +55,8 @@ class Services(msgspec.Struct, frozen=True):
     receipts: Receipts
     quarantine: Quarantine
     sessions: Sessions
+    live: LiveWindows
+    seats: Seats
 
 
 def create_api(services: Services) -> Litestar:
@@ -64,6 +69,7 @@ def create_api(services: Services) -> Litestar:
             *ingest_routes(services.ingest),
             session_updates(services.ingest, services.sessions),
             *key_routes(services.authenticator, services.pool),
+            *live_routes(services.authenticator, services.live, services.seats),
             *page_routes(),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
