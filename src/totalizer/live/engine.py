@@ -7,7 +7,7 @@ hot path: the journals are read beside the loader, and only while somebody asks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from totalizer.catalog import Catalog
@@ -16,7 +16,7 @@ from totalizer.errors import Refusal, Refused, StoreUnavailable
 from totalizer.live import upkeep
 from totalizer.live.ask import Ask, Asks
 from totalizer.live.feed import Feed, Pane
-from totalizer.live.follow import Follower
+from totalizer.live.follow import Failure, Follower
 from totalizer.live.length import LENGTHS
 from totalizer.live.ring import Ring
 from totalizer.live.shape import Shape
@@ -143,6 +143,11 @@ class LiveWindows:
         if pane is not None and view is not None:
             view.listeners.discard(listener)
             pane.asked_at = view.left_at = self._clock.monotonic()
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """The latest events that were not understood."""
+        return self._follower.failures
 
     def memory_bytes(self) -> int:
         """What windows and events on their way take, roughly."""
