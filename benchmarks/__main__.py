@@ -20,6 +20,7 @@ from totalizer.ops.console import OUT, exit_code_of
 BENCHMARKS = {
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
     "ingest": "batches and single events until they are stored; idle memory; second start",
+    "live": "event sent to WebSocket frame received; what somebody who watches costs the way in",
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
 }
 

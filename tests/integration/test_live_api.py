@@ -172,7 +172,9 @@ def test_another_path_is_no_socket(stack: Stack) -> None:
     assert refused.value.response.status_code == 404
 
 
-@pytest.mark.parametrize("message", ["no json", "[]", '{"type":"dance"}', '{"type":"subscribe","id":"a","window":"9m"}'])
+@pytest.mark.parametrize(
+    "message", ["no json", "[]", '{"type":"dance"}', '{"type":"subscribe","id":"a","window":"9m"}']
+)
 def test_a_message_that_is_not_understood_is_answered_and_the_connection_lives(stack: Stack, message: str) -> None:
     with live(stack) as socket:
         socket.send(message)
@@ -363,4 +365,3 @@ def test_keys_are_in_no_log(stack: Stack) -> None:
     assert stack.key not in stack.running.output()
     for path in (stack.home / "log").glob("*") if (stack.home / "log").exists() else ():
         assert stack.key.encode() not in path.read_bytes()
-

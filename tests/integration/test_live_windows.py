@@ -99,9 +99,7 @@ def test_windows_come_to_the_numbers_of_the_database(feed: Any, database: Any, c
                 if step[0] == "restart":
                     return remaining
                 if step[0] == "send":
-                    events = [
-                        {**event, "user_id": user, "executed_at": ago(seconds=event["ago"])} for event in step[2]
-                    ]
+                    events = [{**event, "user_id": user, "executed_at": ago(seconds=event["ago"])} for event in step[2]]
                     for event in events:
                         del event["ago"]
                     two.send(step[1], organization_id, events)
