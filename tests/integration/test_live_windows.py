@@ -331,3 +331,30 @@ def test_a_long_rest_of_the_loader_joins_pieces_and_loses_none(feed: Any, catalo
         await assert_equal(feed, live, organization_id)
 
     run(feed, catalog, work)
+
+
+def test_floating_point_sums_are_the_databases(feed: Any, catalog: Any) -> None:
+    organization_id = feed.organization()
+    user = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
+    values = [0.1, 0.2, 1 / 3, 1e-7, 123456.789012345678, -5e15, 2.5e-300]
+
+    def send() -> None:
+        metrics = [{"user_id": user, "metric_type": "x", "metric_value": value} for value in values]
+        feed.send(organization_id, productivity_metrics=metrics)
+
+    async def work(live: LiveWindows) -> None:
+        send()
+        found = (await answer(live, organization_id, event_type=["productivity_metrics"]))["data"]
+        feed.load()
+        await settled(live, organization_id)
+        again = (await answer(live, organization_id, event_type=["productivity_metrics"]))["data"]
+        assert found == again
+        sums = feed.rows(
+            "SELECT count(*), sum(metric_value::numeric), min(metric_value), max(metric_value) "
+            "FROM events.productivity_metrics"
+        )
+        [row] = again
+        assert [tuple(row[f"metric_value_{name}"] for name in ("sum", "min", "max"))] == [each[1:] for each in sums]
+
+    run(feed, catalog, work)
+    run(feed, catalog, work)
