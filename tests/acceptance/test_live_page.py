@@ -84,7 +84,8 @@ def test_a_browsers_event_source_is_told_and_comes_back_by_itself(browser: Brows
     page = opened(browser, stack, extra_http_headers={"authorization": f"Bearer {stack.key}"})
     page.evaluate(
         """() => {
-            const events = new EventSource('/api/metrics/live/events?window=5m&group_by=command_name&measures=executions')
+            const question = 'window=5m&group_by=command_name&measures=executions'
+            const events = new EventSource('/api/metrics/live/events?' + question)
             for (const kind of ['snapshot', 'delta'])
                 events.addEventListener(kind, event => seen.push(JSON.parse(event.data)))
             window.events = events

@@ -16,6 +16,8 @@ _HEAD = b'{"organization_id":"'
 _ID = slice(len(_HEAD), len(_HEAD) + 36)
 #: Reads of one journal in one go; then others have their turn.
 READS_MAX = 4
+#: How often journals are looked at of which nothing is pending.
+LOOK_S = 1.0
 #: How long windows are called incomplete after a journal of another machine has moved.
 ELSEWHERE_S = 60.0
 
@@ -52,7 +54,7 @@ class Follower:
         self.failures: deque[Failure] = deque(maxlen=failures_max)
         self._first: dict[str, Offset] | None = None
         self._offsets: dict[str, Offset] = {}
-        self._elsewhere_at = float("-inf")
+        self._elsewhere_at = self._settled_at = float("-inf")
         self._behind = False
         self._lost = 0
 
@@ -133,7 +135,11 @@ class Follower:
         Raises:
             StoreUnavailable: the database is away.
         """
+        now = self._clock.monotonic()
+        if now - self._settled_at < LOOK_S and not any(feed.pending for feed in self.feeds.values()):
+            return
         offsets = await self._stored.offsets()
+        self._settled_at = now
         self._look_elsewhere(offsets)
         self._offsets = offsets
         for feed in list(self.feeds.values()):

@@ -42,7 +42,7 @@ def test_a_line_is_read_by_its_columns() -> None:
 @pytest.mark.parametrize("line", [b"\n", b"a\tb\n", b"\t" * 13 + b"\n"])
 def test_what_is_no_line_is_refused(line: bytes) -> None:
     shape = shape_of("command_usage")
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no line of these columns"):
         shape.reader(shape.event_type.columns)(line)
 
 
