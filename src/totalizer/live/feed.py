@@ -11,7 +11,7 @@ from totalizer.live.ask import Ask
 from totalizer.live.length import Length
 from totalizer.live.piece import OnFailure, Piece, Place, Seen
 from totalizer.live.ring import Ring
-from totalizer.live.shape import Shape
+from totalizer.live.shape import Cells, Shape
 from totalizer.live.stored import Offset
 from totalizer.live.view import Told, View
 
@@ -132,7 +132,7 @@ class Feed:
             self._pieces.append(piece)
         for pane in self.panes.values():
             if pane.ring is not None:
-                pane.ring.expect(piece.number, piece.cells(pane.shape, self._after(pane, piece)))
+                pane.ring.expect(piece.number, self._cells(pane, piece))
         if sum(not each.settled for each in self._pieces) > PIECES_MAX:
             self._join_pieces()
 
@@ -150,7 +150,7 @@ class Feed:
         piece.settle(unstored)
         for pane in self.panes.values():
             if pane.ring is not None:
-                corrected = piece.cells(pane.shape, self._after(pane, piece)) if counted else None
+                corrected = self._cells(pane, piece) if counted else None
                 pane.ring.settle(piece.number, corrected)
         self.let_go()
 
@@ -169,7 +169,7 @@ class Feed:
         """
         pane.offsets, pane.ring = offsets, ring
         for piece in self._pieces:
-            cells = piece.cells(pane.shape, self._after(pane, piece))
+            cells = self._cells(pane, piece)
             if piece.settled:
                 ring.settle(piece.number, cells)
             else:
@@ -182,9 +182,12 @@ class Feed:
         """What is said beside the rows of its windows."""
         return Told(as_of_ns, complete, self.pending)
 
-    def _after(self, pane: Pane, piece: Piece) -> Position:
+    def _cells(self, pane: Pane, piece: Piece) -> Cells:
+        """What a piece adds to a window beyond what was read of it; counted once for all windows of a rollup."""
         offset = pane.offsets.get(piece.journal_id)
-        return BEGINNING if offset is None else offset.position
+        rings = (each.ring for each in self.panes.values() if each.shape is pane.shape)
+        since = min(ring.span[0] for ring in rings if ring is not None)
+        return piece.cells(pane.shape, BEGINNING if offset is None else offset.position, since)
 
     def _fail(self, journal_id: str, sequence: int, reason: str) -> None:
         self.failed += 1

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
 
-from totalizer.event import ID, decode_batch
+from totalizer.clock import utc_text
+from totalizer.event import ID, TIME, decode_batch
 from totalizer.journal import Position, Record
 from totalizer.live.shape import Cells, Shape
 
@@ -14,6 +15,9 @@ from totalizer.live.shape import Cells, Shape
 Place = tuple[str, int, int]
 #: Told of an event or record that cannot be understood: journal, record, why.
 OnFailure = Callable[[str, int, str], None]
+
+#: The second in a line.
+SECOND = slice(TIME.start, TIME.start + 19)
 
 _numbers = count(1)
 
@@ -63,7 +67,8 @@ class Piece:
         self.events = self.bytes = 0
         self.settled, self.unstored = False, frozenset[Place]()
         self._on_failure = on_failure
-        self._cells: dict[tuple[str, bool], Cells] = {}
+        # (rollup, settled) → since when, and what.
+        self._cells: dict[tuple[str, bool], tuple[int, Cells]] = {}
 
     @property
     def corrected(self) -> bool:
@@ -101,19 +106,21 @@ class Piece:
             self.events += len(lines) - len(repeated)
         self.end = record.position_after
 
-    def cells(self, shape: Shape, after: Position | None = None) -> Cells:
+    def cells(self, shape: Shape, after: Position, since: int) -> Cells:
         """What it adds to windows of a rollup, by group and second: as stored if it is settled, else as expected.
 
         Args:
             shape: what they keep.
             after: leave out the records up to there.
+            since: events before this second may be left out.
         """
-        if after is not None and after >= self.start:
-            return self._count(shape, after)
+        if after >= self.start:
+            return self._count(shape, after, since)
         key = shape.rollup.name, self.settled
-        if key not in self._cells:
-            self._cells[key] = self._count(shape, None)
-        return self._cells[key]
+        known = self._cells.get(key)
+        if known is None or known[0] > since:
+            known = self._cells[key] = since, self._count(shape, after, since)
+        return known[1]
 
     def join(self, following: Piece) -> None:
         """Take the piece that follows it in, which is no piece of its own any more. Neither is settled."""
@@ -129,21 +136,23 @@ class Piece:
         if not self.corrected:
             self._cells = {(name, True): cells for (name, _), cells in self._cells.items()}
 
-    def _count(self, shape: Shape, after: Position | None) -> Cells:
+    def _count(self, shape: Shape, after: Position, since: int) -> Cells:
         cells: Cells = {}
+        earliest = utc_text(since * 1_000_000_000).encode()[:19]
         for lines in self.lines:
-            if lines.event_type == shape.event_type.name and (after is None or lines.at > after):
+            if lines.event_type == shape.event_type.name and lines.at > after:
                 try:
-                    self._count_lines(shape, lines, cells)
+                    self._count_lines(shape, lines, cells, earliest)
                 except ValueError as error:
                     self._on_failure(self.journal_id, lines.sequence, str(error))
         return cells
 
-    def _count_lines(self, shape: Shape, lines: Lines, cells: Cells) -> None:
+    def _count_lines(self, shape: Shape, lines: Lines, cells: Cells, earliest: bytes) -> None:
         read, merge = shape.reader(lines.columns), shape.merge
         left_out = self._left_out(lines)
         for number, line in enumerate(lines.lines):
-            if number in left_out:
+            # Most of what is imported is old: it is not looked at any further.
+            if number in left_out or line[SECOND] < earliest:
                 continue
             try:
                 second, group, state = read(line)
