@@ -87,7 +87,9 @@ class Reader:
                 ready.set()
             found = _largest(text)
             while found is not None and self._next <= int(found[1]):
-                self.latencies_ms.append((now - self._sent[self._next]) * 1000)
+                # A batch may wait for its connection while the next one is sent over another.
+                if self._next in self._sent:
+                    self.latencies_ms.append((now - self._sent[self._next]) * 1000)
                 self._next += 1
 
 
