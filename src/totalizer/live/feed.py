@@ -15,7 +15,7 @@ from totalizer.live.shape import Cells, Shape
 from totalizer.live.stored import Offset
 from totalizer.live.view import Told, View
 
-#: Ids of its latest events that are remembered for each organisation.
+#: Ids of its latest events of a type that are remembered for each organisation.
 IDS_MAX = 20_000
 #: Above this many pieces of one journal neighbours become one, so that a loader at rest costs no ever longer sums.
 PIECES_MAX = 64

@@ -182,22 +182,27 @@ class Seen:
     """The ids of an organisation's latest events, so that one that is sent again is not counted before it is loaded.
 
     Args:
-        ids_max: ids remembered; beyond it the oldest are forgotten.
+        ids_max: ids of one event type that are remembered at least; beyond twice as many the oldest are forgotten.
     """
 
     def __init__(self, ids_max: int) -> None:
-        self._ids: dict[tuple[str, bytes], None] = {}
+        self._ids: dict[str, dict[bytes, None]] = {}
         self._ids_max = ids_max
 
     def repeated(self, event_type: str, lines: list[bytes]) -> frozenset[int]:
         """Which lines, by number, have ids that were seen before or further up; all are remembered."""
-        ids, found = self._ids, set()
-        for number, line in enumerate(lines):
-            key = event_type, line[ID]
-            if key in ids:
-                found.add(number)
-            else:
-                ids[key] = None
-        while len(ids) > self._ids_max:
-            del ids[next(iter(ids))]
+        known = self._ids.setdefault(event_type, {})
+        ids = [line[ID] for line in lines]
+        fresh = dict.fromkeys(ids)
+        found: set[int] = set()
+        # Nearly always all are new.
+        if len(fresh) < len(ids) or not known.keys().isdisjoint(fresh):
+            own: set[bytes] = set()
+            for number, each in enumerate(ids):
+                if each in known or each in own:
+                    found.add(number)
+                own.add(each)
+        known.update(fresh)
+        if len(known) > 2 * self._ids_max:
+            self._ids[event_type] = dict.fromkeys(list(known)[-self._ids_max :])
         return frozenset(found)

@@ -54,7 +54,7 @@ class LiveSettings(BaseSettings):
     ] = 1000  # fmt: skip
     live_frame_ms: Annotated[
         int, named("TOTALIZER_LIVE_FRAME_MS", "Shortest time between two frames of one subscription.", ge=10, le=60_000)
-    ] = 100
+    ] = 50
     live_connections_max: Annotated[
         int,
         named(
