@@ -17,6 +17,7 @@ from totalizer.settings.access import AccessSettings
 from totalizer.settings.database import DatabaseSettings
 from totalizer.settings.ingest import IngestSettings
 from totalizer.settings.jobs import JobSettings
+from totalizer.settings.live import LiveSettings
 from totalizer.settings.named import SECRET_VARIABLES
 from totalizer.settings.reading import ReadingSettings
 from totalizer.settings.retention import RetentionSettings
@@ -33,6 +34,7 @@ class Settings(
     ReadingSettings,
     UsageSettings,
     JobSettings,
+    LiveSettings,
 ):
     """The settings of one process. The variable's name is each field's alias."""
 

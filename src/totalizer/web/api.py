@@ -18,6 +18,7 @@ from totalizer.catalog import Catalog
 from totalizer.edge.folder import Folders
 from totalizer.edge.health_endpoint import folder_health
 from totalizer.errors import Refusal, Refused
+from totalizer.live import LiveWindows
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
@@ -28,6 +29,8 @@ from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
 from totalizer.web.job_routes import job_routes
 from totalizer.web.key_routes import key_routes
+from totalizer.web.live_channel import Seats
+from totalizer.web.live_routes import live_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
 from totalizer.web.query_routes import QueryRoutes, query_routes
@@ -54,6 +57,8 @@ class Services(msgspec.Struct, frozen=True):
     quarantine: Quarantine
     sessions: Sessions
     usage: UsageServices
+    live: LiveWindows
+    seats: Seats
 
 
 def create_api(services: Services) -> Litestar:
@@ -69,6 +74,7 @@ def create_api(services: Services) -> Litestar:
             *key_routes(services.authenticator, services.pool),
             *usage_routes(services.usage),
             *job_routes(services.authenticator, services.pool),
+            *live_routes(services.authenticator, services.live, services.seats),
             *page_routes(),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
