@@ -17,4 +17,5 @@ def _settings() -> Settings:
     return stack_settings()
 
 
-app = celery_app = make_app(_settings)
+app, TASKS = make_app(_settings)
+celery_app = app

@@ -225,6 +225,8 @@ class Refusal(Enum):
     JOURNAL_FAILED = "journal_failed"
     DATABASE_UNAVAILABLE = "database_unavailable"
     IDENTITY_UNAVAILABLE = "identity_unavailable"
+    LIVE_UNAVAILABLE = "live_unavailable"
+    LIVE_LIMIT = "live_limit"
     INTERNAL = "internal"
 
 
@@ -257,6 +259,8 @@ STATUS_OF: dict[Refusal, int] = {
     Refusal.JOURNAL_FAILED: 503,
     Refusal.DATABASE_UNAVAILABLE: 503,
     Refusal.IDENTITY_UNAVAILABLE: 503,
+    Refusal.LIVE_UNAVAILABLE: 503,
+    Refusal.LIVE_LIMIT: 429,
     Refusal.INTERNAL: 500,
 }
 

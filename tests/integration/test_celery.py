@@ -39,7 +39,7 @@ class Place:
     def app(self) -> Celery:
         """As a program that sends tasks has it."""
         settings = settings_of(self.database, REDIS_URL=self.valkey.url)
-        app = make_app(lambda: settings)
+        app, _ = make_app(lambda: settings)
         self._open.callback(app.close)
         return app
 

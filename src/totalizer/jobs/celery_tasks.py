@@ -39,8 +39,8 @@ _WHY_SKIPPED = {
 }  # fmt: skip
 
 
-def make_app(settings_of: Callable[[], Settings]) -> Celery:
-    """The Celery application; it is configured when that is first needed.
+def make_app(settings_of: Callable[[], Settings]) -> tuple[Celery, dict[str, Any]]:
+    """The Celery application and its tasks by name; it is configured when that is first needed.
 
     Args:
         settings_of: the settings of this process.
@@ -54,7 +54,7 @@ def make_app(settings_of: Callable[[], Settings]) -> Celery:
         worker.add(job)
     worker.add_catch_up()
     _listen(settings_of, worker)
-    return app
+    return app, worker.tasks
 
 
 class _Worker:
@@ -62,6 +62,7 @@ class _Worker:
 
     def __init__(self, app: Celery, settings_of: Callable[[], Settings]) -> None:
         self._app, self._settings_of = app, settings_of
+        self.tasks: dict[str, Any] = {}
         self._continuous: dict[str, ContinuousRunner] = {}
         self._look: Look | None = None
 
@@ -77,7 +78,7 @@ class _Worker:
 
         run.__name__, run.__doc__ = task_name(name), job.run.__doc__
         soft_s, hard_s = job.soft_limit.total_seconds(), job.limit.total_seconds()
-        self._app.task(
+        self.tasks[task_name(name)] = self._app.task(
             run, bind=True, name=task_name(name), soft_time_limit=int(soft_s) + GRACE_S,
             time_limit=int(hard_s) + GRACE_S, ignore_result=job.continuous, typing=False, shared=False,
         )  # fmt: skip
@@ -89,7 +90,7 @@ class _Worker:
             return {"sent": self.catch_up()}
 
         catch_up.__doc__ = "Send what was missed, failed, lost or asked for."
-        self._app.task(
+        self.tasks[CATCH_UP] = self._app.task(
             catch_up, bind=True, name=CATCH_UP, ignore_result=True, soft_time_limit=60, time_limit=70, shared=False
         )
 
@@ -132,7 +133,7 @@ class _Worker:
         for job, request_id in wanted:
             header = {DUE_HEADER: True} if request_id is None else {REQUEST_HEADER: request_id}
             # If it waits longer for a worker, the next look sends another.
-            self._app.tasks[task_name(job.name)].apply_async(
+            self.tasks[task_name(job.name)].apply_async(
                 headers=header, expires=max(3 * settings.job_look_ms / 1000, 15)
             )
         return len(wanted)

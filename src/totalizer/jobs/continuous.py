@@ -66,9 +66,9 @@ class ContinuousRunner:
                 if not connection.closed:
                     runs.unlock(connection, self.job.name)
             self._failing = False
-        except (psycopg.Error, StoreUnavailable) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded, and tried again
             self._drop()
-            self._failed(str(error).strip())
+            self._failed(str(error).strip() or type(error).__name__)
         else:
             now = self._clock.monotonic()
             self._rest_until = now + REST_FACTOR * (now - started)

@@ -71,6 +71,7 @@ class Scheduler:
             next_run_time=utc_datetime(SYSTEM_CLOCK.now_ns()),
         )  # fmt: skip
         self._scheduler.start()
+        logger().info("jobs are run by schedule", jobs=len(self._table))
         stop.wait()
         self._end()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from totalizer.errors import OperationError
-from totalizer.jobs import upkeep, windows
+from totalizer.jobs import keeping, upkeep, windows
 from totalizer.jobs.health import health_check
 from totalizer.jobs.job import AGGREGATION, Job
 from totalizer.jobs.schedule import Cron, Every
+from totalizer.jobs.usage import usage_aggregation
 from totalizer.settings import Settings
 from totalizer.window import zone
 
@@ -64,6 +65,15 @@ def _rollups(settings: Settings) -> list[Job]:
             settings.monthly_rollup, arguments=_DATE,
         ),
         Job(
+            "refresh_materialized_views", keeping.refresh_materialized_views, 15 * _MINUTE, Every(15 * _MINUTE),
+            AGGREGATION,
+        ),
+        Job(
+            "usage_aggregation", usage_aggregation, _HOUR,
+            Every(timedelta(milliseconds=settings.usage_aggregation_interval_ms)), AGGREGATION,
+            settings.usage_aggregation_enabled,
+        ),
+        Job(
             "backfill_aggregations", windows.backfill_aggregations, 24 * _HOUR, None, AGGREGATION,
             arguments=_RANGE, required=frozenset({"start_date", "end_date"}),
         ),
@@ -73,6 +83,12 @@ def _rollups(settings: Settings) -> list[Job]:
 def _upkeep(settings: Settings) -> list[Job]:
     clock = zone(settings.job_time_zone)
     return [
+        Job(
+            "cleanup_old_data", keeping.cleanup_old_data, 2 * _HOUR, Cron(0, 3, zone=clock),
+            arguments={"retention_days": "days for which events are kept about which nothing is set or declared"},
+        ),
+        Job("apply_late", keeping.apply_late, 30 * _MINUTE, Every(15 * _MINUTE)),
+        Job("check_zones", keeping.check_zones, 30 * _MINUTE, Cron(30, 0, zone=clock)),
         Job("make_partitions", upkeep.make_partitions, 10 * _MINUTE, Every(_HOUR)),
         Job("compact_ledger", upkeep.compact_ledger, 30 * _MINUTE, Every(_HOUR)),
         Job("forget_fates", upkeep.forget_fates, 30 * _MINUTE, Every(6 * _HOUR)),
@@ -80,4 +96,4 @@ def _upkeep(settings: Settings) -> list[Job]:
         Job("health_check", health_check, 5 * _MINUTE, Every(timedelta(seconds=settings.health_check_interval))),
         Job("verify", upkeep.verify, 2 * _HOUR, Cron(0, 4, zone=clock)),
         Job("forget_runs", upkeep.forget_runs, 10 * _MINUTE, Cron(30, 3, zone=clock)),
-    ]
+    ]  # fmt: skip

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from totalizer.celery_app import app
+from totalizer.celery_app import TASKS
 from totalizer.jobs.celery_config import CATCH_UP
 
-refresh_rollups_task = app.tasks["refresh_rollups_task"]
-hourly_rollup_task = app.tasks["hourly_rollup_task"]
-daily_rollup_task = app.tasks["daily_rollup_task"]
-weekly_rollup_task = app.tasks["weekly_rollup_task"]
-monthly_rollup_task = app.tasks["monthly_rollup_task"]
-backfill_aggregations_task = app.tasks["backfill_aggregations_task"]
-make_partitions_task = app.tasks["make_partitions_task"]
-compact_ledger_task = app.tasks["compact_ledger_task"]
-forget_fates_task = app.tasks["forget_fates_task"]
-dead_letter_retry_task = app.tasks["dead_letter_retry_task"]
-health_check_task = app.tasks["health_check_task"]
-verify_task = app.tasks["verify_task"]
-forget_runs_task = app.tasks["forget_runs_task"]
-catch_up_task = app.tasks[CATCH_UP]
+refresh_rollups_task = TASKS["refresh_rollups_task"]
+hourly_rollup_task = TASKS["hourly_rollup_task"]
+daily_rollup_task = TASKS["daily_rollup_task"]
+weekly_rollup_task = TASKS["weekly_rollup_task"]
+monthly_rollup_task = TASKS["monthly_rollup_task"]
+backfill_aggregations_task = TASKS["backfill_aggregations_task"]
+refresh_materialized_views_task = TASKS["refresh_materialized_views_task"]
+cleanup_old_data_task = TASKS["cleanup_old_data_task"]
+apply_late_task = TASKS["apply_late_task"]
+check_zones_task = TASKS["check_zones_task"]
+make_partitions_task = TASKS["make_partitions_task"]
+compact_ledger_task = TASKS["compact_ledger_task"]
+forget_fates_task = TASKS["forget_fates_task"]
+dead_letter_retry_task = TASKS["dead_letter_retry_task"]
+health_check_task = TASKS["health_check_task"]
+verify_task = TASKS["verify_task"]
+forget_runs_task = TASKS["forget_runs_task"]
+catch_up_task = TASKS[CATCH_UP]

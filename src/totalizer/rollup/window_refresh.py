@@ -98,8 +98,8 @@ def _behind(connection: Connection[Any], start: datetime, end: datetime, since: 
 def _write_marks(connection: Connection[Any], event_type: str, buckets: str, start: datetime, end: datetime) -> int:
     """The one place that knows what a mark of recomputing old data looks like."""
     return connection.execute(
-        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) "
-        f"SELECT organization_id, %(event_type)s, bucket FROM ({buckets}) AS found",
+        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket, priority) "
+        f"SELECT organization_id, %(event_type)s, bucket, 1 FROM ({buckets}) AS found",
         {"event_type": event_type, "start": start, "end": end},
     ).rowcount
 

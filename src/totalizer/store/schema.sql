@@ -45,6 +45,11 @@ CREATE FUNCTION totalizer.data_changed(organizations uuid[], types text[]) RETUR
     ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp
 $$;
 
+CREATE FUNCTION totalizer.default_organization() RETURNS uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$ SELECT id FROM totalizer.organizations WHERE name = 'default' $$;
+
 CREATE FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -322,6 +327,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION totalizer.note_floor_raised() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+BEGIN
+    UPDATE totalizer.data_versions SET stamp = gen_random_uuid()
+    WHERE event_type = NEW.event_type AND (NEW.organization_id IS NULL OR organization_id = NEW.organization_id);
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
@@ -332,6 +348,18 @@ CREATE FUNCTION totalizer.note_key_used(used uuid) RETURNS void
         WHERE id = used AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
         FOR UPDATE SKIP LOCKED
     )
+$$;
+
+CREATE FUNCTION totalizer.note_late_applied() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$
+BEGIN
+    PERFORM totalizer.data_changed(array_agg(organization_id), array_agg(event_type))
+    FROM (SELECT DISTINCT organization_id, event_type FROM applied WHERE state = 'applied') AS changed
+    HAVING count(*) > 0;
+    RETURN NULL;
+END
 $$;
 
 CREATE FUNCTION totalizer.note_marked() RETURNS trigger
@@ -891,6 +919,20 @@ UNION ALL
 
 COMMENT ON VIEW totalizer.ledger IS 'The whole ledger, summed up or not yet; several rows an hour';
 
+CREATE TABLE totalizer.merchant_usage (
+    organization_id uuid NOT NULL,
+    merchant_id text NOT NULL,
+    date date NOT NULL,
+    metric_type text NOT NULL,
+    metric_value bigint NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT merchant_usage_metric_value_check CHECK ((metric_value >= 0))
+);
+
+ALTER TABLE ONLY totalizer.merchant_usage FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE totalizer.merchant_usage IS 'What a merchant used of a metric on a UTC day; never lowered';
+
 CREATE TABLE totalizer.organization_limits (
     organization_id uuid NOT NULL,
     requests bigint,
@@ -975,6 +1017,36 @@ CREATE TABLE totalizer.schema_version (
     version_num character varying(32) NOT NULL
 );
 
+CREATE TABLE totalizer.usage_aggregations (
+    date date NOT NULL,
+    epoch bigint DEFAULT 1 NOT NULL,
+    host text NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamp with time zone,
+    keys_scanned bigint DEFAULT 0 NOT NULL,
+    records_aggregated bigint DEFAULT 0 NOT NULL,
+    records_settled bigint DEFAULT 0 NOT NULL,
+    errors bigint DEFAULT 0 NOT NULL,
+    failures_in_a_row integer DEFAULT 0 NOT NULL,
+    duration_ms bigint,
+    error text
+);
+
+COMMENT ON TABLE totalizer.usage_aggregations IS 'The last run for each day';
+
+COMMENT ON COLUMN totalizer.usage_aggregations.epoch IS 'Raised by each run; what an older run would still write is refused';
+
+CREATE TABLE totalizer.usage_failures (
+    key text NOT NULL,
+    date date NOT NULL,
+    reason text NOT NULL,
+    attempts integer DEFAULT 1 NOT NULL,
+    first_failed_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_failed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.usage_failures IS 'Counters that could not be aggregated, until a run succeeds with them or finds them gone';
+
 CREATE TABLE totalizer.zone_fingerprints (
     time_zone text NOT NULL,
     month date NOT NULL,
@@ -1029,6 +1101,9 @@ ALTER TABLE ONLY totalizer.late_events
 ALTER TABLE ONLY totalizer.load_ledger_hourly
     ADD CONSTRAINT load_ledger_hourly_pkey PRIMARY KEY (organization_id, event_type, received_hour);
 
+ALTER TABLE ONLY totalizer.merchant_usage
+    ADD CONSTRAINT merchant_usage_pkey PRIMARY KEY (organization_id, date, merchant_id, metric_type);
+
 ALTER TABLE ONLY totalizer.organization_limits
     ADD CONSTRAINT organization_limits_pkey PRIMARY KEY (organization_id);
 
@@ -1052,6 +1127,12 @@ ALTER TABLE ONLY totalizer.rollups
 
 ALTER TABLE ONLY totalizer.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY totalizer.usage_aggregations
+    ADD CONSTRAINT usage_aggregations_pkey PRIMARY KEY (date);
+
+ALTER TABLE ONLY totalizer.usage_failures
+    ADD CONSTRAINT usage_failures_pkey PRIMARY KEY (key);
 
 ALTER TABLE ONLY totalizer.zone_fingerprints
     ADD CONSTRAINT zone_fingerprints_pkey PRIMARY KEY (time_zone, month);
@@ -1104,6 +1185,12 @@ CREATE INDEX removed_events_by_organization ON totalizer.removed_events USING bt
 
 CREATE INDEX retention_floors_by_change ON totalizer.retention_floors USING btree (change);
 
+CREATE INDEX usage_failures_by_date ON totalizer.usage_failures USING btree (date);
+
+CREATE TRIGGER note_floor_raised AFTER INSERT OR UPDATE ON totalizer.retention_floors FOR EACH ROW EXECUTE FUNCTION totalizer.note_floor_raised();
+
+CREATE TRIGGER note_late_applied AFTER UPDATE ON totalizer.late_events REFERENCING NEW TABLE AS applied FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_late_applied();
+
 CREATE TRIGGER note_marked AFTER INSERT ON totalizer.dirty_marks REFERENCING NEW TABLE AS marked FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_marked();
 
 ALTER TABLE ONLY totalizer.api_keys
@@ -1134,6 +1221,8 @@ CREATE POLICY add_ledger ON totalizer.load_ledger FOR INSERT TO totalizer_writer
 
 CREATE POLICY add_marks ON totalizer.dirty_marks FOR INSERT TO totalizer_writer WITH CHECK (true);
 
+CREATE POLICY aggregate_usage ON totalizer.merchant_usage TO totalizer_refresher USING (true) WITH CHECK (true);
+
 CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totalizer_refresher USING (true);
 
 ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
@@ -1157,6 +1246,8 @@ ALTER TABLE totalizer.late_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE totalizer.load_ledger ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.load_ledger_hourly ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.merchant_usage ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY note_applied ON totalizer.late_applied TO totalizer_refresher USING (true) WITH CHECK (true);
 
@@ -1195,6 +1286,8 @@ CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_
 CREATE POLICY own_removed ON totalizer.removed_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_retention ON totalizer.retention FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
+
+CREATE POLICY own_usage ON totalizer.merchant_usage FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_versions ON totalizer.data_versions FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
@@ -1240,6 +1333,10 @@ REVOKE ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]
 GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_refresher;
 
+REVOKE ALL ON FUNCTION totalizer.default_organization() FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.default_organization() TO totalizer_app;
+GRANT ALL ON FUNCTION totalizer.default_organization() TO totalizer_refresher;
+
 REVOKE ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) TO totalizer_refresher;
 
@@ -1270,8 +1367,12 @@ GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_refresher;
 
 REVOKE ALL ON FUNCTION totalizer.mark_corrected() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION totalizer.note_floor_raised() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION totalizer.note_key_used(used uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.note_key_used(used uuid) TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.note_late_applied() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION totalizer.note_marked() FROM PUBLIC;
 
@@ -1419,6 +1520,9 @@ GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.load_ledger_hourly TO totalizer_re
 GRANT SELECT ON TABLE totalizer.ledger TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.ledger TO totalizer_refresher;
 
+GRANT SELECT ON TABLE totalizer.merchant_usage TO totalizer_app;
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.merchant_usage TO totalizer_refresher;
+
 GRANT SELECT ON TABLE totalizer.organization_limits TO totalizer_app;
 
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_app;
@@ -1439,5 +1543,9 @@ GRANT SELECT ON TABLE totalizer.retention TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.usage_aggregations TO totalizer_refresher;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE totalizer.usage_failures TO totalizer_refresher;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.zone_fingerprints TO totalizer_refresher;

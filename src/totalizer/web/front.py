@@ -10,6 +10,7 @@ from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.health.figures import Figures
 from totalizer.web.asgi_bridge import AsgiBridge
 from totalizer.web.ingest import Ingest
+from totalizer.web.live_socket import LiveSocket
 
 #: Something done on the event loop before or after all requests.
 Step = Callable[[], Coroutine[Any, Any, None]]
@@ -27,6 +28,7 @@ class Front:
     Args:
         ingest: the hot path.
         bridge: the API behind it.
+        socket: the WebSocket.
         start: run on the event loop before the first request.
         stop: run on it after the last.
         figures: told how long requests took.
@@ -36,9 +38,10 @@ class Front:
     """
 
     def __init__(
-        self, ingest: Ingest, bridge: AsgiBridge, start: Step, stop: Step, figures: Figures, clock: Clock = SYSTEM_CLOCK
-    ) -> None:
-        self._ingest, self._bridge, self._start, self._stop = ingest, bridge, start, stop
+        self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step, figures: Figures,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:  # fmt: skip
+        self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
         self._ingested, self._queried, self._monotonic = figures.ingested, figures.queried, clock.monotonic
         self.closing = False
 
@@ -49,13 +52,13 @@ class Front:
         loop.run_until_complete(self._stop())
 
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
-        if self.closing:
+        if self.closing and scope.proto == "http":
             proto = _Closing(proto)
         # What opens a WebSocket is a GET.
         if scope.method == "POST" and (routes := self._ingest.routes.get(scope.path)):
             return self._timed(self._ingest(scope, proto, routes), self._ingested)
         if scope.proto != "http":
-            return _refuse_websocket(proto)
+            return self._socket(scope, proto)
         answer = self._bridge(scope, proto)
         if scope.path.startswith(ASKED) and scope.path not in _NOT_ASKED:
             return self._timed(answer, self._queried)
@@ -87,7 +90,3 @@ class _Closing:
 
     def response_stream(self, status: int, headers: Headers) -> Any:
         return self._proto.response_stream(status, [*headers, CLOSE])
-
-
-async def _refuse_websocket(proto: Any) -> None:
-    proto.close(403)

@@ -9,8 +9,8 @@ from typing import Final
 #: Everything that can be allowed, and what it lets somebody do. A route asks for exactly one of them.
 ACTIONS: Final = MappingProxyType(
     {
-        "ingest": "send events, start and end sessions",
-        "query": "ask for totals, read the catalog",
+        "ingest": "send events, track usage, start and end sessions",
+        "query": "ask for totals and usage, read the catalog",
         "receipts": "ask what became of what was sent",
         "export": "take data out in bulk",
         "quarantine_read": "see dead letters",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -14,6 +14,8 @@ from integration.query.conftest import Asker
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.query.cache import AnswerCache
 from totalizer.query.cost import QueryLimits
+from totalizer.rollup.late import apply_late
+from totalizer.rollup.retention import cleanup_old_data
 from totalizer.store.roles import Role
 
 REQUEST = {"start_date": "2025-04-01", "end_date": "2025-04-30", "aggregation_window": "1d", "measures": ["executions"]}
@@ -91,6 +93,23 @@ def test_what_changes_an_answer_changes_the_version(feed: Any, command: Any, kep
         "(%s, 'command_executions', '2025-04-05T10:00Z', 'days')", [mine, mine],
     )  # fmt: skip
     assert [row["executions"] for row in kept.post(mine, **REQUEST)["data"]] == [1, 1]
+
+
+def test_what_is_removed_and_what_comes_late_changes_the_version(feed: Any, command: Any, kept: Asker) -> None:
+    mine = feed.organization("mine")
+    send(feed, command, mine, id="in time")
+    feed.load()
+    feed.refresh()
+    before = kept.post(mine, **REQUEST)
+    assert [row["executions"] for row in before["data"]] == [1]
+    cleanup_old_data(feed.reader, today=date(2026, 6, 15))
+    after = kept.post(mine, **REQUEST)
+    assert after["as_of"] != before["as_of"], "the floors were raised"
+    send(feed, command, mine)
+    feed.load()
+    kept.post(mine, **REQUEST)
+    assert apply_late(feed.reader)["events"] == 1
+    assert [row["executions"] for row in kept.post(mine, **REQUEST)["data"]] == [2]
 
 
 def test_asked_at_once_it_is_found_once(feed: Any, command: Any, kept: Asker) -> None:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from totalizer.errors import OperationError
+from totalizer.ops.commands import usage_jobs
 from totalizer.ops.commands.options import Format, FormatOption, HomeOption
 from totalizer.ops.commands.run import scheduler as run_scheduler
 from totalizer.ops.connection import stack_settings
@@ -33,6 +34,7 @@ app = typer.Typer(help="Scheduled work: see it, run it.", no_args_is_help=True)
 app.command("scheduler", help="Run the jobs by schedule until SIGTERM; the same as `totalizer scheduler`.")(
     run_scheduler
 )
+usage_jobs.register(app)
 
 
 @app.command("list")

@@ -44,6 +44,34 @@ REVOKE ALL ON FUNCTION totalizer.note_marked FROM PUBLIC;
 CREATE TRIGGER note_marked AFTER INSERT ON totalizer.dirty_marks
     REFERENCING NEW TABLE AS marked FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_marked();
 
+-- Late events are added to rollups without a mark, and what is removed is missing in answers.
+CREATE FUNCTION totalizer.note_late_applied() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = totalizer, pg_temp
+AS $$
+BEGIN
+    PERFORM totalizer.data_changed(array_agg(organization_id), array_agg(event_type))
+    FROM (SELECT DISTINCT organization_id, event_type FROM applied WHERE state = 'applied') AS changed
+    HAVING count(*) > 0;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION totalizer.note_late_applied FROM PUBLIC;
+CREATE TRIGGER note_late_applied AFTER UPDATE ON totalizer.late_events
+    REFERENCING NEW TABLE AS applied FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_late_applied();
+
+CREATE FUNCTION totalizer.note_floor_raised() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = totalizer, pg_temp
+AS $$
+BEGIN
+    UPDATE totalizer.data_versions SET stamp = gen_random_uuid()
+    WHERE event_type = NEW.event_type AND (NEW.organization_id IS NULL OR organization_id = NEW.organization_id);
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION totalizer.note_floor_raised FROM PUBLIC;
+CREATE TRIGGER note_floor_raised AFTER INSERT OR UPDATE ON totalizer.retention_floors
+    FOR EACH ROW EXECUTE FUNCTION totalizer.note_floor_raised();
+
 -- What is stored already: a dashboard shows the event types that have a version.
 INSERT INTO totalizer.data_versions
 SELECT organization_id, event_type, 0, gen_random_uuid() FROM totalizer.ledger GROUP BY 1, 2
