@@ -168,7 +168,16 @@ def test_probes_ask_routes_that_there_are() -> None:
 def test_services_of_compose_are_whole() -> None:
     document = compose()
     services, volumes = document["services"], document["volumes"]
-    assert {"backend", "loader", "monitor", "celery-worker", "celery-beat", "flower", "scheduler", "migrate"} <= services.keys()
+    assert {
+        "backend",
+        "loader",
+        "monitor",
+        "celery-worker",
+        "celery-beat",
+        "flower",
+        "scheduler",
+        "migrate",
+    } <= services.keys()
     for name, service in services.items():
         assert service.get("image"), name
         assert set(service.get("depends_on", {})) <= services.keys(), name
