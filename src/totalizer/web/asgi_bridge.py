@@ -71,6 +71,9 @@ class _Exchange:
             self._stream = self._proto.response_stream(self._status, self._headers)
         if body:
             await self._stream.send_bytes(bytes(body))
+        if not more:
+            # The answer ends when nobody holds its stream any more; this object may live until garbage is collected.
+            self._stream = None
 
 
 def _asgi_scope(scope: Any) -> dict[str, Any]:
