@@ -181,20 +181,20 @@ def test_it_never_cries_wolf_while_events_come(feed: Any, books: Books, helper: 
 def test_the_reconciler_finds_and_repairs_what_it_looks_at(feed: Any, books: Books) -> None:
     before = books.rows()
     assert reconcile(feed.reader, budget_s=60)["mismatched"] == 0
-    feed.administrator.execute("UPDATE analytics.by_name_15m SET n = n + 1")
+    feed.administrator.execute("UPDATE analytics.by_name_1d SET n = n + 1")
     feed.administrator.execute("DELETE FROM analytics.by_name_1w")
     looked = reconcile(feed.reader, budget_s=60)
-    assert looked["mismatched"] >= 1
-    assert looked["repaired"] >= 1
+    assert looked["mismatched"] >= 2
+    assert looked["repaired"] >= 2
     assert looked["mismatches"][0]["rollup"] == "by_name"
     noted = feed.one("SELECT sum(mismatched)::int FROM totalizer.reconciled WHERE rollup = 'by_name'")
     assert noted == looked["mismatched"]
     assert feed.one("SELECT count(*) > 0 FROM totalizer.repairs WHERE found_by = 'reconcile'")
-    for _ in range(300):
+    for _ in range(50):
         if books.rows() == before:
             break
-        reconcile(feed.reader, budget_s=60, samples=20)
-    assert books.rows() == before, "by and by it comes to look at everything"
+        reconcile(feed.reader, budget_s=60)
+    assert books.rows() == before, "by and by it comes to look at every day"
 
 
 def test_the_reconciler_keeps_within_its_budget(feed: Any, books: Books) -> None:

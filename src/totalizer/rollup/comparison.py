@@ -174,7 +174,7 @@ def _from_states(rollup: Rollup, level: Level, event_type: EventType) -> str:
             WITH zones AS (SELECT DISTINCT time_zone FROM totalizer.organizations),
             buckets AS (SELECT DISTINCT bucket FROM {rows} AS rows),
             days AS MATERIALIZED (
-                SELECT time_zone, bucket, day AS {key} FROM buckets, zones, {_local_day("bucket", "time_zone")}
+                SELECT time_zone, bucket, day AS {key} FROM buckets, zones, {local_day("bucket", "time_zone")}
             )
             SELECT b.*, days.{key} FROM {rows} b JOIN totalizer.organizations o ON o.id = b.organization_id
             JOIN days ON days.time_zone = o.time_zone AND days.bucket = b.bucket)"""
@@ -188,7 +188,7 @@ def _from_states(rollup: Rollup, level: Level, event_type: EventType) -> str:
     )
 
 
-def _local_day(moment: str, zone: str) -> str:
+def local_day(moment: str, zone: str) -> str:
     """SQL of a LATERAL table `local` with the `day` of a zone that a moment lies in, by the day's bounds."""
     return (
         f"LATERAL (SELECT day FROM (SELECT ({moment} AT TIME ZONE {zone})::date AS date) AS here, "
@@ -207,7 +207,7 @@ def _behind(rollup: Rollup, level: Level) -> str:
         key = _LOCAL_KEYS[level]
         tables += (
             " JOIN totalizer.organizations o ON o.id = m.organization_id"
-            f" CROSS JOIN {_local_day('m.bucket', 'o.time_zone')}"
+            f" CROSS JOIN {local_day('m.bucket', 'o.time_zone')}"
         )
     # A grain changes with the one it is made from, but where it is being filled or its zone has changed.
     allowed = f"m.scope = 'days' OR m.rollup = '{rollup.name}'"
