@@ -38,6 +38,7 @@ RANGES: Mapping[str, tuple[timedelta, Grain]] = {
 RANGE_DEFAULT = "1d"
 #: Most frequent values that are told.
 TOP = 5
+SKETCHES = ("unique", "quantiles")
 _OWN = ("time_range", "time_zone", "event_type")
 
 
@@ -160,19 +161,21 @@ class _Asker:
 
 async def _section(catalog: Catalog, asker: _Asker, kind: EventType, board: Dashboard) -> dict[str, Any]:
     rollup, measures = choose_rollup(catalog, kind.name, {each.field for each in board.filters}, ())
-    names = [measure.name for measure in measures]
+    # Sketches are dear to merge: they are told once, for the whole range.
+    names = [measure.name for measure in measures if measure.kind not in SKETCHES]
     base = Query(
         kind.name, board.start, board.end, Windows(None), tuple(Metric(name, kind.name, name) for name in names),
         filters=board.filters, time_zone=board.zone, fill=Fill.ZERO,
     )  # fmt: skip
     here = ZoneInfo(board.zone)
     before = (previous(board.start, board.end, base.windows, here), board.start)
-    [totals] = await asker.rows(msgspec.structs.replace(base, compare=before))
+    every = tuple(Metric(measure.name, kind.name, measure.name) for measure in measures)
+    [totals] = await asker.rows(msgspec.structs.replace(base, metrics=every, compare=before))
     course = Windows(RANGES[board.time_range][1])
     section = {
         "title": kind.title,
         "rollup": rollup.name,
-        "totals": {name: totals[name] for name in names},
+        "totals": {measure.name: totals[measure.name] for measure in measures},
         "previous": totals["previous"],
         "change": totals["change"],
         "series": await asker.rows(msgspec.structs.replace(base, windows=course)),

@@ -23,6 +23,8 @@ AVERAGE_DIGITS = 6
 STALE_SPANS_MAX = 100
 #: More digits than a sum can have, so that nothing is rounded on the way; Python's own context keeps 28.
 _EXACT = Context(prec=2000)
+#: What JSON has too, looked at first: most values are of these types.
+_AS_IT_IS = frozenset({int, str, bool, type(None)})
 
 
 def shape_rows(work: Work, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -37,8 +39,11 @@ def shape_rows(work: Work, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, 
     zone = work.periods[0].zone
     # Only averages and shares are rounded: they rarely end. A sum is told to its last digit.
     digits = [AVERAGE_DIGITS if each.measure.kind == "avg" or each.over else None for each in answers]
+    windows: dict[datetime, str] = {}
     for row in rows:
-        shown: dict[str, Any] = {"window_start": row[0].astimezone(zone).isoformat()}
+        if (window := windows.get(row[0])) is None:
+            window = windows[row[0]] = row[0].astimezone(zone).isoformat()
+        shown: dict[str, Any] = {"window_start": window}
         shown |= {name: plain(value) for name, value in zip(query.group_by, row[1:], strict=False)}
         numbers = [_numbers(answers, digits, row[1 + groups + at * len(answers) :]) for at in range(len(work.periods))]
         shown |= numbers[0]
@@ -169,6 +174,8 @@ def is_exact(work: Work) -> bool:
 
 def plain(value: Any, digits: int | None = None) -> Any:
     """A value as JSON has it: decimals without needless digits, ids as text."""
+    if type(value) in _AS_IT_IS:
+        return value
     if isinstance(value, Decimal):
         return _plain(value if digits is None or not value.is_finite() else _rounded(value, digits))
     if isinstance(value, datetime):

@@ -139,6 +139,10 @@ def test_an_answer_explains_itself(feed: Any, command: Any, ask: Any, acme: str)
     assert read["events"] == (1, 1)
     assert answer["source"] == "1d+1h+15m+events"
     assert "WITH" in answer["explanation"]["statement"]
+    assert answer["estimates"] == []
+    whole = ask(acme, start_date="2025-04-01", end_date="2025-04-03", aggregation_window="total")
+    assert whole["estimates"] == ["execution_time_ms_quantiles"], "few users are counted exactly"
+    assert whole["data"][0]["users"] == 1
     with pytest.raises(Refused, match="explain=maybe"):
         ask(acme, explain="maybe")
 
