@@ -15,6 +15,7 @@ from totalizer.app import (
     aggregation_of,
     catalog_for,
     dsn_of,
+    export_limits_of,
     limits_of,
     query_limits_of,
     secret_of,
@@ -170,7 +171,8 @@ class ApiProcess:
         self._limiter = limiter_of(settings, self._redis)
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         services = self._services()
-        self.front = Front(services.ingest, AsgiBridge(create_api(services), self._bodies), self._start, self._stop)
+        bridge = AsgiBridge(create_api(services), self._bodies, stall_s=settings.export_stall_ms / 1000)
+        self.front = Front(services.ingest, bridge, self._start, self._stop)
         logger().info("api ready", journal=self._journal.id)
 
     def _services(self) -> Services:
@@ -178,6 +180,7 @@ class ApiProcess:
         from totalizer.collect import Collector
         from totalizer.query.cache import AnswerCache
         from totalizer.query.completeness import LocalJournals
+        from totalizer.query.exports.service import ExportService
         from totalizer.query.run import QueryService
         from totalizer.web.api import Services
         from totalizer.web.identity import Authenticator
@@ -202,6 +205,7 @@ class ApiProcess:
         queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)), query_limits_of(settings), cache)
         return Services(
             authenticator=self._authenticator, queries=queries,
+            exports=ExportService(pool, queries, export_limits_of(settings)),
             pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions), redis=self._redis,
             aggregation=aggregation_of(settings), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,

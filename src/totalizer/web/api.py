@@ -18,9 +18,11 @@ from totalizer.catalog import Catalog
 from totalizer.edge.folder import Folders
 from totalizer.edge.health_endpoint import folder_health
 from totalizer.errors import Refusal, Refused
+from totalizer.query.exports.service import ExportService
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
+from totalizer.web.export_routes import ExportRoutes, export_routes
 from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import tell_limits
 from totalizer.web.identity import Authenticator
@@ -43,6 +45,7 @@ class Services(msgspec.Struct, frozen=True):
 
     authenticator: Authenticator
     queries: QueryService
+    exports: ExportService
     pool: AsyncConnectionPool[Any]
     catalog: Catalog
     ingest: Ingest
@@ -60,6 +63,7 @@ def create_api(services: Services) -> Litestar:
         route_handlers=[
             *_routes(services),
             *query_routes(QueryRoutes(services.authenticator, services.queries)),
+            *export_routes(ExportRoutes(services.authenticator, services.exports)),
             *fate_routes(fates),
             *ingest_routes(services.ingest),
             session_updates(services.ingest, services.sessions),

@@ -6,6 +6,7 @@ ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -26,10 +27,11 @@ class AsgiBridge:
     Args:
         app: the application.
         bodies: reads the requests' bodies.
+        stall_s: longest time that a piece of a streamed answer waits for the client to take it.
     """
 
-    def __init__(self, app: ASGIApp, bodies: BodyReader) -> None:
-        self._app, self._bodies = app, bodies
+    def __init__(self, app: ASGIApp, bodies: BodyReader, *, stall_s: float = 60.0) -> None:
+        self._app, self._bodies, self._stall_s = app, bodies, stall_s
 
     async def __call__(self, scope: Any, proto: Any) -> None:
         try:
@@ -37,25 +39,33 @@ class AsgiBridge:
         except Refused as refused:
             proto.response_bytes(*problem.response(refused))
             return
-        exchange = _Exchange(proto, body)
+        exchange = _Exchange(proto, body, self._stall_s)
         await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
 
 
 class _Exchange:
     """The two callables of one ASGI request."""
 
-    def __init__(self, proto: Any, body: bytes) -> None:
-        self._proto, self._body = proto, body
+    def __init__(self, proto: Any, body: bytes, stall_s: float) -> None:
+        self._proto, self._body, self._stall_s = proto, body, stall_s
         self._body_given = False
         self._status = 500
         self._headers: list[tuple[str, str]] = []
         self._stream: Any = None
+        self._sent = asyncio.Event()
 
     async def receive(self) -> dict[str, Any]:
         if not self._body_given:
             self._body_given = True
             return {"type": "http.request", "body": self._body, "more_body": False}
-        await self._proto.client_disconnect()
+        # Also when the answer has been sent: who listens for the client's going away must not listen for ever.
+        gone = asyncio.ensure_future(self._proto.client_disconnect())
+        sent = asyncio.ensure_future(self._sent.wait())
+        try:
+            await asyncio.wait((gone, sent), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            sent.cancel()
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -66,11 +76,15 @@ class _Exchange:
         body, more = message.get("body", b""), message.get("more_body", False)
         if self._stream is None and not more:
             self._proto.response_bytes(self._status, self._headers, bytes(body))
+            self._sent.set()
             return
         if self._stream is None:
             self._stream = self._proto.response_stream(self._status, self._headers)
         if body:
-            await self._stream.send_bytes(bytes(body))
+            async with asyncio.timeout(self._stall_s):
+                await self._stream.send_bytes(bytes(body))
+        if not more:
+            self._sent.set()
 
 
 def _asgi_scope(scope: Any) -> dict[str, Any]:
