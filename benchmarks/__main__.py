@@ -21,9 +21,11 @@ BENCHMARKS = {
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
     "ingest": "batches and single events until they are stored; idle memory; second start",
     "growth": "what a backfill of rollups costs from 1 million to 20 million events",
+    "live": "event sent to WebSocket frame received; what somebody who watches costs the way in",
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
     "query": "answers from rollups and from marked buckets beside events; every route found anew and kept",
     "rollup": "backfill beside plain statements; buckets dirtied at random; lag while events come",
+    "usage": "aggregation of counters beside a loop of one key at a time; tracking in process and over HTTP",
 }
 
 

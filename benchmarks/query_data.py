@@ -9,7 +9,7 @@ from psycopg import Connection
 from benchmarks.progress import note
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.errors import OperationError
-from totalizer.store.loading import ensure_partition
+from totalizer.store.partitions import ensure_partition
 
 EVENT_TYPE = "command_executions"
 #: Events happened within so many days before today.

@@ -18,6 +18,11 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes hold keys and times that differ from process to process, and all must agree on the names of tests."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where several processes share the tests, each hands over what faults it injected."""
     if hasattr(session.config, "workeroutput"):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from totalizer.query.cost import QueryLimits
     from totalizer.query.exports.limits import ExportLimits
     from totalizer.store.plan import Plan
+    from totalizer.usage.tracker import UsageTracker
     from totalizer.web.limits import Limits
 
 ADMINISTRATOR = "postgres"
@@ -196,4 +197,33 @@ def query_limits_of(settings: Settings) -> QueryLimits:
         windows=settings.query_windows_max, events=settings.query_events_max,
         dirty_events=settings.query_dirty_events_max, timeout_ms=settings.query_timeout_ms,
         concurrency=settings.query_concurrency,
+    )  # fmt: skip
+
+
+def usage_tracker(organization: str = "default", settings: Settings | None = None) -> UsageTracker:
+    """Counts usage from this process: see docs/reference/usage.md. Close it in the end, or use it in a with-block.
+
+    Args:
+        organization: its name.
+        settings: those of the environment, if left out.
+
+    Raises:
+        OperationError: there is no such organisation.
+        StoreUnavailable: the database is away; it is asked once, for the organisation.
+    """
+    from totalizer.clock import SYSTEM_CLOCK
+    from totalizer.collect import Collector
+    from totalizer.store.merchant_usage import organization_named
+    from totalizer.store.usage_counters import connect
+    from totalizer.usage.tracker import SEGMENT_BYTES, UsageTracker
+
+    settings = settings or load_settings()
+    with connected(dsn_of(settings, Role.REFRESHER)) as connection:
+        organization_id, plain = organization_named(connection, organization)
+    collector = Collector(catalog_for(settings), SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
+    return UsageTracker(
+        organization_id, None if plain else organization_id,
+        lambda owner, body: collector.admit_one(owner, "usage", body).payload, spool_of(settings),
+        None if settings.redis_url is None else connect(settings.redis_url),
+        segment_bytes=min(SEGMENT_BYTES, settings.journal_segment_bytes), quota_bytes=settings.journal_quota_bytes,
     )  # fmt: skip

@@ -19,6 +19,7 @@ TotalizerError
 │   ├── SinkUnavailable       the target cannot take a batch, or a part of it, now: try again later
 │   └── SinkRefused           the target refuses a batch for good
 ├── StoreUnavailable          PostgreSQL or Redis cannot be reached; try again
+├── JobStopped                a run of a job was told to stop: it took too long, or its runner ends
 ├── CatalogChangeRefused      applying the catalog would destroy data
 └── OperationError            a command cannot go on; the message says what to do
 """
@@ -186,6 +187,10 @@ class StoreUnavailable(TotalizerError):
     """The database cannot be reached. Try again."""
 
 
+class JobStopped(TotalizerError):
+    """The run was told to stop."""
+
+
 class OperationError(TotalizerError):
     """The command cannot go on."""
 
@@ -220,6 +225,8 @@ class Refusal(Enum):
     JOURNAL_FAILED = "journal_failed"
     DATABASE_UNAVAILABLE = "database_unavailable"
     IDENTITY_UNAVAILABLE = "identity_unavailable"
+    LIVE_UNAVAILABLE = "live_unavailable"
+    LIVE_LIMIT = "live_limit"
     INTERNAL = "internal"
 
 
@@ -252,6 +259,8 @@ STATUS_OF: dict[Refusal, int] = {
     Refusal.JOURNAL_FAILED: 503,
     Refusal.DATABASE_UNAVAILABLE: 503,
     Refusal.IDENTITY_UNAVAILABLE: 503,
+    Refusal.LIVE_UNAVAILABLE: 503,
+    Refusal.LIVE_LIMIT: 429,
     Refusal.INTERNAL: 500,
 }
 

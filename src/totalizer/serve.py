@@ -16,29 +16,31 @@ from totalizer.app import (
     catalog_for,
     dsn_of,
     export_limits_of,
-    limits_of,
     query_limits_of,
     secret_of,
     spool_of,
 )
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
+from totalizer.parts import (
+    claim_journal,
+    limiter_of,
+    live_windows_of,
+    pool_of,
+    redis_of,
+    token_verifier_of,
+    usage_counters_of,
+)
 from totalizer.settings import Settings, hand_down, load_settings
 from totalizer.store.roles import Role
 from totalizer.telemetry import configure_logging, logger
 
 if TYPE_CHECKING:
-    from psycopg_pool import AsyncConnectionPool
-    from redis.asyncio import Redis
-
     from totalizer.collect import Collector
-    from totalizer.journal import Journal
     from totalizer.web.api import Services
-    from totalizer.web.durable import JournalWaiters
     from totalizer.web.front import Front
-    from totalizer.web.identity_token import TokenVerifier
     from totalizer.web.ingest import Ingest
-    from totalizer.web.limits import Limiter
+    from totalizer.web.live_socket import LiveSocket
     from totalizer.web.receipts import Receipts
     from totalizer.web.sessions import Sessions
 
@@ -82,37 +84,6 @@ def check(settings: Settings | None = None) -> None:
     catalog_for(settings)
     token_verifier_of(settings)
     tls_of(settings)
-
-
-def limiter_of(settings: Settings, redis: Redis | None) -> Limiter:
-    """What counts the requests of organisations, with the machine's other API processes and other machines'."""
-    from totalizer.store.leases import RedisLeases
-    from totalizer.web.limits import Limiter
-
-    return Limiter(
-        limits_of(settings), window_ms=settings.rate_limit_window_ms,
-        leases=None if redis is None else RedisLeases(redis), processes=settings.workers, clock=SYSTEM_CLOCK,
-    )  # fmt: skip
-
-
-def token_verifier_of(settings: Settings) -> TokenVerifier | None:
-    """What checks tokens; None if neither a secret nor keys are set.
-
-    Raises:
-        ConfigurationError: the keys cannot be used.
-    """
-    from totalizer.web.identity_sources import key_source
-    from totalizer.web.identity_token import TokenVerifier
-
-    if settings.jwt_secret is None and settings.jwt_keys is None:
-        return None
-    keys = None
-    if settings.jwt_keys is not None:
-        keys = key_source(settings.jwt_keys, SYSTEM_CLOCK, refresh_s=settings.jwt_refresh_ms / 1000)
-    return TokenVerifier(
-        SYSTEM_CLOCK, secret=settings.jwt_secret, keys=keys, audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer, leeway_s=settings.jwt_leeway_ms / 1000,
-    )  # fmt: skip
 
 
 def end_with_parent() -> None:
@@ -168,11 +139,13 @@ class ApiProcess:
         self._waiters = JournalWaiters()
         self._journal = claim_journal(settings, self._waiters)
         self._pool, self._redis = pool_of(settings), redis_of(settings)
+        self._usage = usage_counters_of(settings, self._pool)
         self._limiter = limiter_of(settings, self._redis)
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
+        self._leaving: list[asyncio.Future[None]] = []
         services = self._services()
         bridge = AsgiBridge(create_api(services), self._bodies, stall_s=settings.export_stall_ms / 1000)
-        self.front = Front(services.ingest, bridge, self._start, self._stop)
+        self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop)
         logger().info("api ready", journal=self._journal.id)
 
     def _services(self) -> Services:
@@ -184,10 +157,12 @@ class ApiProcess:
         from totalizer.query.run import QueryService
         from totalizer.web.api import Services
         from totalizer.web.identity import Authenticator
+        from totalizer.web.live_channel import Seats
         from totalizer.web.quarantine import Quarantine
         from totalizer.web.receipts import Receipts, receipt_key
         from totalizer.web.rejections import Rejections
         from totalizer.web.sessions import Sessions
+        from totalizer.web.usage_routes import UsageServices
 
         settings, pool = self._settings, self._pool
         catalog = catalog_for(settings)
@@ -203,26 +178,38 @@ class ApiProcess:
         sessions = Sessions(collector, pool, SYSTEM_CLOCK)
         cache = AnswerCache(SYSTEM_CLOCK, ttl_s=settings.cache_ttl_s, bytes_max=settings.cache_bytes, redis=self._redis)
         queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)), query_limits_of(settings), cache)
+        self._live, self._seats = live_windows_of(settings, pool, catalog), Seats(settings.live_connections_max)
         return Services(
             authenticator=self._authenticator, queries=queries,
             exports=ExportService(pool, queries, export_limits_of(settings)),
             pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions), redis=self._redis,
             aggregation=aggregation_of(settings), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
+            usage=UsageServices(self._authenticator, pool, self._usage, SYSTEM_CLOCK), live=self._live,
+            seats=self._seats,
         )  # fmt: skip
 
     def _ingest(self, collector: Collector, receipts: Receipts, sessions: Sessions) -> Ingest:
         from totalizer.web.idempotency import Repeats
         from totalizer.web.ingest import Ingest
-        from totalizer.web.route_table import session_routes
+        from totalizer.web.route_table import session_routes, usage_track_routes
 
         return Ingest(
             self._authenticator, collector, self._journal, bodies=self._bodies, receipts=receipts,
-            repeats=Repeats(SYSTEM_CLOCK, self._redis), more=session_routes(sessions),
+            repeats=Repeats(SYSTEM_CLOCK, self._redis),
+            more=session_routes(sessions) | usage_track_routes(collector, self._usage),
+        )  # fmt: skip
+
+    def _socket(self) -> LiveSocket:
+        from totalizer.web.live_socket import LiveSocket
+
+        return LiveSocket(
+            self._authenticator, self._live, self._seats, SYSTEM_CLOCK,
+            subscriptions_max=self._settings.live_subscriptions_max,
         )  # fmt: skip
 
     async def _start(self) -> None:
-        from totalizer.server import DRAIN_SIGNAL
+        from totalizer.server import DRAIN_SIGNAL, STOP_SIGNAL
 
         loop = asyncio.get_running_loop()
         self._waiters.attach(loop, self._journal)
@@ -231,7 +218,9 @@ class ApiProcess:
         self._bodies.start()
         self._limiter.start()
         self._rejections.start()
+        self._live.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
+        loop.add_signal_handler(STOP_SIGNAL, self._end)
         end_with_parent()
 
     def _drain(self) -> None:
@@ -240,45 +229,27 @@ class ApiProcess:
 
         self.front.closing = True
         stop_accepting(self._listener)
+        self._leaving.append(asyncio.ensure_future(self._seats.leave(DRAIN_S)))
         asyncio.get_running_loop().call_later(DRAIN_S, os.kill, os.getpid(), signal.SIGTERM)
+
+    def _end(self) -> None:
+        self._leaving.append(asyncio.ensure_future(self._leave()))
+
+    async def _leave(self) -> None:
+        """Say goodbye over live connections, which the server would close without a word, and end."""
+        from totalizer.server import LEAVE_S
+
+        await self._seats.leave(LEAVE_S)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     async def _stop(self) -> None:
         self._bodies.stop()
         await self._limiter.stop()
         await self._rejections.stop()
+        await self._live.stop()
         await self._authenticator.close()
+        await self._usage.close()
         await self._pool.close()
         if self._redis is not None:
             await self._redis.aclose()
         self._journal.close()
-
-
-def claim_journal(settings: Settings, waiters: JournalWaiters) -> Journal:
-    """A journal of this process' own."""
-    from totalizer.journal import claim
-
-    return claim(
-        spool_of(settings), "api", segment_bytes=settings.journal_segment_bytes,
-        quota_bytes=settings.journal_quota_bytes, on_commit=waiters.on_commit,
-    )  # fmt: skip
-
-
-def pool_of(settings: Settings) -> AsyncConnectionPool[Any]:
-    """Connections as the app role, not opened yet."""
-    from psycopg_pool import AsyncConnectionPool
-
-    from totalizer.query.run import configure_reader
-
-    return AsyncConnectionPool(
-        dsn_of(settings, Role.APP), min_size=1, max_size=settings.db_pool_size, open=False, timeout=5,
-        configure=configure_reader, kwargs={"options": "-c timezone=UTC"}, name="app",
-    )  # fmt: skip
-
-
-def redis_of(settings: Settings) -> Redis | None:
-    """The way to Redis; None if none is set."""
-    from redis.asyncio import Redis
-
-    if settings.redis_url is None:
-        return None
-    return Redis.from_url(settings.redis_url, socket_connect_timeout=1, socket_timeout=1)

@@ -34,6 +34,8 @@ DRAIN_S = 2.0
 TAKE_OVER_S = 2.0
 #: Asks a process to let go, see DRAIN_S.
 DRAIN_SIGNAL = signal.SIGUSR1
+#: Asks a process to end: as SIGTERM, but live connections are told so first, for at most LEAVE_S seconds.
+STOP_SIGNAL, LEAVE_S = signal.SIGUSR2, 1.0
 
 Check = Callable[[], object]
 
@@ -45,9 +47,9 @@ class Worker(WorkerProcess):
 
     def terminate(self) -> None:
         """Ask it to end: at once when all shall stop, after its connections were let go when it is replaced."""
-        if self.parent.replacing and self.inner.is_alive():
+        if self.inner.is_alive():
             self.interrupt_by_parent = True
-            os.kill(self.inner.pid, DRAIN_SIGNAL)
+            os.kill(self.inner.pid, DRAIN_SIGNAL if self.parent.replacing else STOP_SIGNAL)
         else:
             super().terminate()  # type: ignore[no-untyped-call]
 
@@ -73,7 +75,7 @@ class Server(MPServer):
             uds=settings.uds, workers=settings.workers, backlog=BACKLOG, backpressure=settings.connections_max,
             # With HTTP/2 switched on, the server would wait without limit for the first byte of a connection.
             http=HTTPModes.http1, http1_settings=HTTP1Settings(header_read_timeout=settings.header_timeout_ms),
-            websockets=False, respawn_failed_workers=True, respawn_interval=TAKE_OVER_S,
+            websockets=True, respawn_failed_workers=True, respawn_interval=TAKE_OVER_S,
             workers_kill_timeout=STOP_TIMEOUT_S, log_level=LogLevels.warning, loop=Loops.uvloop,
             ssl_cert=certificate, ssl_key=key, ssl_protocol_min=SSLProtocols.tls12,
         )  # fmt: skip

@@ -11,12 +11,13 @@ import structlog
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure_logging(level: str, component: str) -> None:
+def configure_logging(level: str, component: str, **more: str) -> None:
     """Log to standard error from now on.
 
     Args:
         level: debug, info, warning or error.
         component: the process' part (`api`, `loader`, …), on every line.
+        more: further fields of every line.
     """
     renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -31,7 +32,7 @@ def configure_logging(level: str, component: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(component=component)
+    structlog.contextvars.bind_contextvars(component=component, **more)
 
 
 def logger() -> structlog.stdlib.BoundLogger:

@@ -29,8 +29,14 @@ COMMAND = {
 PAIR, NEXT_PAIR = KeyPair("first"), KeyPair("second")
 #: What may be done → the requests that do it, and the status where it is allowed.
 REQUESTS: dict[str, list[tuple[str, str, Any, int]]] = {
-    "ingest": [("POST", "/api/metrics/commands", COMMAND, 202), ("POST", "/api/metrics/batch", {"commits": []}, 422)],
-    "query": [("GET", "/api/metrics/aggregated", None, 200), ("GET", "/api/catalog", None, 200)],
+    "ingest": [
+        ("POST", "/api/metrics/commands", COMMAND, 202), ("POST", "/api/metrics/batch", {"commits": []}, 422),
+        ("POST", "/api/usage/track", {"merchant_id": "m", "metric_type": "q"}, 202),
+    ],
+    "query": [
+        ("GET", "/api/metrics/aggregated", None, 200), ("GET", "/api/catalog", None, 200),
+        ("GET", "/api/usage/m", None, 200), ("GET", "/api/usage", None, 200),
+    ],
     "receipts": [("GET", "/api/metrics/stats", None, 200), ("GET", "/api/metrics/receipts/none", None, 404)],
     "quarantine_read": [
         ("GET", "/api/metrics/quarantine", None, 200), ("GET", "/api/metrics/quarantine/999999", None, 404),
@@ -39,6 +45,8 @@ REQUESTS: dict[str, list[tuple[str, str, Any, int]]] = {
         ("POST", "/api/metrics/quarantine/999999/replay", None, 404),
         ("DELETE", "/api/metrics/quarantine/999999", None, 404),
     ],
+    "jobs_read": [("GET", "/api/jobs", None, 200), ("GET", "/api/jobs/verify/runs", None, 200)],
+    "jobs_run": [("POST", "/api/jobs/make_partitions/run", None, 202), ("POST", "/api/jobs/nonsense/run", None, 404)],
     "keys": [
         ("GET", "/api/keys", None, 200), ("POST", "/api/keys", {"name": "made over HTTP"}, 201),
         ("POST", f"/api/keys/{uuid4()}/rotate", None, 404), ("DELETE", f"/api/keys/{uuid4()}", None, 404),

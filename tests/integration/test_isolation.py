@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("feed")
 #: What tells of the fates of events.
 FATES = (
     "totalizer.ledger", "totalizer.load_ledger_hourly", "totalizer.event_fates", "totalizer.dead_letters",
-    "totalizer.rejected_events",
+    "totalizer.rejected_events", "totalizer.merchant_usage",
 )  # fmt: skip
 TABLES = ("events.command_executions", "analytics.command_usage_15m", "analytics.command_usage_1d")
 
@@ -32,6 +32,7 @@ def two(feed: Any, command: Any) -> tuple[str, str]:
     feed.administrator.execute(
         "INSERT INTO totalizer.load_ledger_hourly VALUES (%(o)s, 'commits', now(), 0, 0, 0, 0, 0, 0);", {"o": theirs}
     )
+    feed.administrator.execute("INSERT INTO totalizer.merchant_usage VALUES (%s, 'm', now(), 'q', 1)", [theirs])
     feed.administrator.execute("INSERT INTO totalizer.rejected_events VALUES (%s, now(), '', 'x', 1)", [theirs])
     feed.administrator.execute(
         "INSERT INTO totalizer.dead_letters (organization_id, event_type, columns, keyed, line, sqlstate, reason, "

@@ -65,7 +65,7 @@ def test_the_figures_are_those_of_the_events(feed: Any, database: Any, two: tupl
     assert (first["duration_ms_sum"], first["duration_ms_min"], first["duration_ms_max"]) == (405, 5, 300)
     assert (first["duration_ms_avg"], first["users"], second["cancelled"]) == (135, 2, 1)
     assert abs(first["duration_ms_p50"] - 100) <= 1
-    assert abs(first["duration_ms_p99"] - 300) <= 3
+    assert abs(first["duration_ms_p99"] - 100) <= 1  # of three, the second: quantiles take the lower neighbour
     [day, _] = seen(database, mine, "SELECT * FROM analytics.execution_metrics_daily ORDER BY workspace_id")
     tokyo = feed.one("SELECT (date_trunc('hour', now(), 'UTC') AT TIME ZONE 'Asia/Tokyo')::date")
     assert (day["day"], day["executions"]) == (tokyo, 3)

@@ -11,24 +11,8 @@ from totalizer.errors import ConfigurationError
 from totalizer.settings import SECRET_VARIABLES, Settings, hand_down, load_settings
 
 VARIABLES = {str(field.validation_alias): name for name, field in Settings.model_fields.items()}
-DEFAULTS = {
-    "TOTALIZER_HOME": Path(".totalizer"), "HOST": "127.0.0.1", "PORT": 3000, "TOTALIZER_WORKERS": 1,
-    "LOG_LEVEL": "info", "DATABASE_URL": None, "DB_HOST": None, "DB_PORT": 5432, "DB_NAME": "totalizer",
-    "DB_USER": None, "DB_PASSWORD": None, "DB_POOL_SIZE": 20, "REDIS_URL": None, "TOTALIZER_SECRET": None,
-    "TOTALIZER_AGGREGATION_PATH": None, "TOTALIZER_CATALOG": "", "TOTALIZER_TIME_ZONE": "UTC", "MAX_BATCH_SIZE": 1000,
-    "TOTALIZER_BODY_BYTES_MAX": 8 << 20, "TOTALIZER_JOURNAL_QUOTA_BYTES": 4 << 30,
-    "TOTALIZER_JOURNAL_SEGMENT_BYTES": 64 << 20, "TOTALIZER_LOAD_ROWS_MAX": 20_000,
-    "TOTALIZER_REFRESH_INTERVAL_MS": 500, "TOTALIZER_KEY_CACHE_MS": 2000, "TOTALIZER_RECEIPT_DAYS": 30,
-    "TOTALIZER_JWT_SECRET": None, "TOTALIZER_JWT_KEYS": None, "TOTALIZER_JWT_AUDIENCE": None,
-    "TOTALIZER_JWT_ISSUER": None, "TOTALIZER_JWT_LEEWAY_MS": 30_000, "TOTALIZER_JWT_REFRESH_MS": 10_000,
-    "RATE_LIMIT_MAX_REQUESTS": 1000, "RATE_LIMIT_WINDOW_MS": 60_000, "TOTALIZER_RATE_LIMIT_BATCHES": None,
-    "TOTALIZER_RATE_LIMIT_READS": None, "TOTALIZER_RATE_LIMIT_BYTES": 0,
-}  # fmt: skip
-#: What connections are served with.
-DEFAULTS |= {
-    "TOTALIZER_UDS": None, "TOTALIZER_TLS_CERT": None, "TOTALIZER_TLS_KEY": None, "TOTALIZER_CONNECTIONS_MAX": 1024,
-    "TOTALIZER_HEADER_TIMEOUT_MS": 30_000, "TOTALIZER_BODY_TIMEOUT_MS": 30_000,
-}  # fmt: skip
+#: The documentation says what they are and a test compares them (tests/tidy/test_documented.py).
+DEFAULTS = {str(field.validation_alias): field.default for field in Settings.model_fields.values()}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +38,8 @@ WRONG = [
     ("TOTALIZER_WORKERS", "0"), ("TOTALIZER_WORKERS", "65"), ("DB_POOL_SIZE", "0"), ("TOTALIZER_TIME_ZONE", "Mars"),
     ("MAX_BATCH_SIZE", "0"), ("MAX_BATCH_SIZE", "100001"), ("TOTALIZER_BODY_BYTES_MAX", "1"),
     ("TOTALIZER_JOURNAL_QUOTA_BYTES", "1"), ("TOTALIZER_JOURNAL_SEGMENT_BYTES", "1"), ("TOTALIZER_LOAD_ROWS_MAX", "0"),
-    ("TOTALIZER_REFRESH_INTERVAL_MS", "1"), ("TOTALIZER_KEY_CACHE_MS", "-1"),
+    ("TOTALIZER_REFRESH_INTERVAL_MS", "1"), ("TOTALIZER_KEY_CACHE_MS", "-1"), ("AGGREGATION_WINDOWS", "1m,2m"),
+    ("FLUSH_INTERVAL_MS", "999"), ("MAX_MEMORY_MB", "1"), ("DEAD_LETTER_QUEUE_SIZE", "-1"),
 ]  # fmt: skip
 WRONG += [
     (name, value)

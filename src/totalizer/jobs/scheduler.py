@@ -1,119 +1,126 @@
-"""The in-process scheduler: runs the table of jobs until it is told to stop."""
+"""The in-process scheduler: runs the table of jobs until it is told to stop.
+
+Any number of them may run: what each decides follows from the database, and one runs a job at a time.
+"""
 
 from __future__ import annotations
 
-import json
-import socket
-from datetime import UTC, timedelta
-from threading import Event
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
 from typing import Any
 
 import psycopg
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from psycopg import Connection
+from apscheduler.triggers.base import BaseTrigger
 
-from totalizer.app import dsn_of, until_stopped
-from totalizer.clock import SYSTEM_CLOCK, Clock, utc_datetime
+from totalizer.app import until_stopped
+from totalizer.clock import SYSTEM_CLOCK, utc_datetime
 from totalizer.errors import StoreUnavailable
-from totalizer.jobs.table import Job, jobs
+from totalizer.jobs.continuous import ContinuousRunner
+from totalizer.jobs.job import Job
+from totalizer.jobs.look import Look
+from totalizer.jobs.run import Runner
+from totalizer.jobs.schedule import Schedule
+from totalizer.jobs.table import jobs
 from totalizer.settings import Settings
-from totalizer.store.connect import connect
 from totalizer.store.roles import Role
 from totalizer.telemetry import logger
 
-#: A job rests this many times as long as it ran: it takes a fifth of one database connection's time at most, so that
-#: recomputing rollups leaves the database to those who load and ask.
-REST_FACTOR = 4.0
+#: Seconds that runs under way have to end by themselves when the scheduler stops; then they are told to.
+STOP_S = 5.0
 
 
 def run_scheduler(settings: Settings) -> None:
-    """Run the jobs until SIGTERM or SIGINT; a job that is running then is finished first."""
-    table = jobs(timedelta(milliseconds=settings.refresh_interval_ms), settings.receipt_days)
-    runners = [Runner(job, dsn_of(settings, Role.REFRESHER)) for job in table]
-
-    def run(stop: Event) -> None:
-        scheduler = BackgroundScheduler(timezone=UTC, executors={"default": ThreadPoolExecutor(len(runners))})
-        for runner in runners:
-            scheduler.add_job(
-                runner, "interval", seconds=runner.job.every.total_seconds(), id=runner.job.name,
-                next_run_time=utc_datetime(SYSTEM_CLOCK.now_ns()), max_instances=1, coalesce=True,
-                misfire_grace_time=None,
-            )  # fmt: skip
-        scheduler.start()
-        stop.wait()
-        scheduler.shutdown(wait=True)
-        for runner in runners:
-            runner.close()
-
-    until_stopped(run)
+    """Run the jobs until SIGTERM or SIGINT. A run that takes longer than a moment then is stopped, and done again."""
+    until_stopped(Scheduler(settings).run)
 
 
-class Runner:
-    """Runs one job, over a connection of its own that is opened when needed.
+class Scheduler:
+    """Runs what is due, what was missed, and what was asked for.
 
     Args:
-        job: what to run.
-        dsn: as the refresher role.
-        clock: for the record of runs.
+        settings: of this process.
+        table: the jobs by name; those of the settings if none are given.
     """
 
-    def __init__(self, job: Job, dsn: str, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.job, self._dsn, self._clock = job, dsn, clock
-        self._connection: Connection[Any] | None = None
-        self._failing = False
-        self._rest_until = float("-inf")
-
-    def __call__(self) -> None:
-        """Run the job once; the next run tries again what failed."""
-        if self._clock.monotonic() < self._rest_until:
-            return
-        started, started_ns = self._clock.monotonic(), self._clock.now_ns()
-        try:
-            result = self.job.run(self._ready())
-            if result and self.job.recorded:
-                self._record(started_ns, result, None)
-                logger().info("job done", job=self.job.name, **result)
-            elif result:
-                logger().debug("job done", job=self.job.name, **result)
-            self._failing = False
-        except (psycopg.Error, StoreUnavailable) as error:
-            self.close()
-            self._failed(started_ns, str(error).strip())
-        else:
-            now = self._clock.monotonic()
-            self._rest_until = now + REST_FACTOR * (now - started)
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _ready(self) -> Connection[Any]:
-        if self._connection is None:
-            self._connection = connect(self._dsn, autocommit=True)
-            limit_ms = int(self.job.limit.total_seconds() * 1000)
-            self._connection.execute(f"SET statement_timeout = {limit_ms}")
-        return self._connection
-
-    def _failed(self, started_ns: int, reason: str) -> None:
-        if self._failing:  # said once: a database that is away would fill the log
-            return
-        self._failing = True
-        logger().error("job failed; it will be tried again", job=self.job.name, reason=reason)
-        try:
-            self._record(started_ns, None, reason)
-        except (psycopg.Error, StoreUnavailable):
-            logger().warning("the failure could not be recorded in the database", job=self.job.name)
-            self.close()
-
-    def _record(self, started_ns: int, result: dict[str, Any] | None, error: str | None) -> None:
-        self._ready().execute(
-            "INSERT INTO totalizer.job_runs (job, host, started_at, finished_at, result, error) "
-            "VALUES (%s, %s, %s, %s, %s, %s)",
-            [
-                self.job.name, socket.gethostname(), utc_datetime(started_ns), utc_datetime(self._clock.now_ns()),
-                json.dumps(result) if result is not None else None, error,
-            ],
+    def __init__(self, settings: Settings, table: Mapping[str, Job] | None = None) -> None:
+        self._table = jobs(settings) if table is None else table
+        self._runner = Runner(settings, "scheduler")
+        self._continuous = [ContinuousRunner(job, self._runner) for job in self._table.values() if job.continuous]
+        self._look = Look(lambda: self._runner.dsn(Role.REFRESHER), self._table)
+        self._look_s = settings.job_look_ms / 1000
+        # A run that is due and one that was asked for, of each job; and the look.
+        threads = ThreadPoolExecutor(2 * len(self._table) + 1)
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC, executors={"default": threads},
+            job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
         )  # fmt: skip
+
+    def run(self, stop: Event) -> None:
+        """Run until the event is set, and then until every run has ended."""
+        for each in self._continuous:
+            assert each.job.schedule is not None
+            self._add(each, _Trigger(each.job.schedule), each.job.name)
+        for job in self._table.values():
+            if job.schedule is not None and job.enabled and not job.continuous:
+                self._add(self._run_due, _Trigger(job.schedule), job.name, job)
+        self._scheduler.add_job(
+            self._catch_up, "interval", seconds=self._look_s, id="look",
+            next_run_time=utc_datetime(SYSTEM_CLOCK.now_ns()),
+        )  # fmt: skip
+        self._scheduler.start()
+        logger().info("jobs are run by schedule", jobs=len(self._table))
+        stop.wait()
+        self._end()
+
+    def _add(self, run: Any, trigger: BaseTrigger | None, name: str, *arguments: Any) -> None:
+        self._scheduler.add_job(run, trigger, arguments, id=name, name=name, replace_existing=True)
+
+    def _catch_up(self) -> None:
+        for job, request_id in self._look():
+            if request_id is None:
+                self._add(self._run_due, None, f"{job.name} is due", job)
+            else:
+                self._add(self._run_requested, None, f"{job.name} was asked for", job, request_id)
+
+    def _run_due(self, job: Job) -> None:
+        try:
+            self._runner.run_due(job)
+        except (psycopg.Error, StoreUnavailable) as error:
+            # The next look finds it due still.
+            logger().warning("job could not begin", job=job.name, reason=str(error).strip())
+
+    def _run_requested(self, job: Job, request_id: int) -> None:
+        try:
+            self._runner.run_now(job, request_id=request_id)
+        except (psycopg.Error, StoreUnavailable) as error:
+            logger().warning("job could not begin", job=job.name, reason=str(error).strip())
+
+    def _end(self) -> None:
+        ended = Event()
+        hurry = Thread(target=self._hurry, args=(ended,), name="hurry", daemon=True)
+        hurry.start()
+        self._scheduler.shutdown(wait=True)
+        ended.set()
+        hurry.join()
+        for each in self._continuous:
+            each.close()
+        self._look.close()
+
+    def _hurry(self, ended: Event) -> None:
+        if not ended.wait(STOP_S):
+            self._runner.stop("the process that ran it was stopped")
+
+
+class _Trigger(BaseTrigger):  # type: ignore[misc]
+    """A schedule of ours, in the form in which the library asks for it."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """The first moment after the one before; after now, if there was none or it was long ago."""
+        after = now if previous is None else max(previous, now - timedelta(milliseconds=1))
+        return self._schedule.after(after).astimezone(UTC)

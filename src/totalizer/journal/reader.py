@@ -38,6 +38,10 @@ class Limit(NamedTuple):
 class JournalReader:
     """Reads records from any position and deletes segments that are dealt with. For one thread at a time.
 
+    Args:
+        folder: where the journal is.
+        looking_on: True for who reads beside the one that discards: what it misses, it notes in no quarantine.
+
     Attributes:
         folder: where the journal is.
         id: its UUID; keep it beside every position.
@@ -47,7 +51,7 @@ class JournalReader:
         JournalFailed: there is no journal in the folder, it is a later version's, or it is not one to trust.
     """
 
-    def __init__(self, folder: Path, *, disk: Disk = DISK) -> None:
+    def __init__(self, folder: Path, *, disk: Disk = DISK, looking_on: bool = False) -> None:
         check_folder(folder)
         try:
             identity = load_identity(folder)
@@ -57,7 +61,7 @@ class JournalReader:
             raise JournalFailed(f"{folder} holds no journal")
         self.folder, self.id = folder, identity.id
         self.damage: list[Damage] = []
-        self._id_bytes, self._disk = identity.id_bytes, disk
+        self._id_bytes, self._disk, self._looking_on = identity.id_bytes, disk, looking_on
         self._watermark = WatermarkView(folder, identity.id_bytes)
         self._view: SegmentView | None = None
         self._sealed_limit: Limit | None = None
@@ -266,6 +270,9 @@ class JournalReader:
         if (damage.segment, damage.offset) in self._met or len(self.damage) >= DAMAGE_KEPT_MAX:
             return
         self._met.add((damage.segment, damage.offset))
+        if self._looking_on:
+            self.damage.append(damage)
+            return
         data = view.bytes_at(damage.offset, damage.length) if view is not None else b""
         self.damage.append(keep(self.folder, damage, data, self._disk))
 

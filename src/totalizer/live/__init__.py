@@ -1,1 +1,10 @@
-"""Live windows: the last minutes and hours of every organisation, as events are admitted."""
+"""Live windows: totals of the last minute to the last day, from the journal and the database."""
+
+from totalizer.live.ask import Ask, Asks
+from totalizer.live.engine import Limits, LiveWindows
+from totalizer.live.follow import Follower
+from totalizer.live.stored import StoredWindows
+from totalizer.live.tail import Tails
+from totalizer.live.view import Frame
+
+__all__ = ["Ask", "Asks", "Follower", "Frame", "Limits", "LiveWindows", "StoredWindows", "Tails"]

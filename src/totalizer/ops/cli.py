@@ -29,6 +29,7 @@ COMMANDS = {
     "dead-letters": ("dead_letters", "app"),
     "retention": ("retention", "app"),
     "late": ("late", "app"),
+    "job": ("jobs", "app"),
     "psql": ("psql", "psql"),
     "migrate": ("migrate", "migrate"),
     "serve": ("run", "serve"),

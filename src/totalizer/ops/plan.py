@@ -25,6 +25,7 @@ class UpPlan:
         port: its TCP port.
         own_database: False if the environment names a PostgreSQL to use.
         own_redis: False if it names a Redis to use.
+        scheduler: False if something else runs the jobs.
         max_connections: of the embedded PostgreSQL.
         log_level: debug, info, warning or error.
         debug: True to show the traceback of an error.
@@ -37,6 +38,7 @@ class UpPlan:
     port: int
     own_database: bool = True
     own_redis: bool = True
+    scheduler: bool = True
     max_connections: int = 60
     log_level: str = "info"
     debug: bool = False
@@ -75,8 +77,9 @@ class UpPlan:
 
     def programs(self) -> list[Command]:
         """The long-running children, in the order in which they are started; stopped in reverse."""
+        scheduler = [Command("scheduler", (*self.program, "scheduler"), stop_seconds=15.0)] if self.scheduler else []
         return [
-            Command("scheduler", (*self.program, "scheduler"), stop_seconds=15.0),
+            *scheduler,
             # The loader stores what it has read before it ends.
             Command("loader", (*self.program, "load"), stop_seconds=20.0),
             Command("api", (*self.program, "serve"), stop_seconds=15.0),

@@ -16,13 +16,26 @@ from totalizer.errors import ConfigurationError
 from totalizer.settings.access import AccessSettings
 from totalizer.settings.database import DatabaseSettings
 from totalizer.settings.ingest import IngestSettings
+from totalizer.settings.jobs import JobSettings
+from totalizer.settings.live import LiveSettings
 from totalizer.settings.named import SECRET_VARIABLES
 from totalizer.settings.reading import ReadingSettings
 from totalizer.settings.retention import RetentionSettings
 from totalizer.settings.service import ServiceSettings
+from totalizer.settings.usage import UsageSettings
 
 
-class Settings(ServiceSettings, DatabaseSettings, IngestSettings, RetentionSettings, AccessSettings, ReadingSettings):
+class Settings(
+    ServiceSettings,
+    DatabaseSettings,
+    IngestSettings,
+    RetentionSettings,
+    AccessSettings,
+    ReadingSettings,
+    UsageSettings,
+    JobSettings,
+    LiveSettings,
+):
     """The settings of one process. The variable's name is each field's alias."""
 
     model_config = SettingsConfigDict(

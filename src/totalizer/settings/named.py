@@ -8,7 +8,10 @@ from pydantic import Field
 
 MIB = 1 << 20
 #: Variables that may hold a password; their values are shown nowhere.
-SECRET_VARIABLES = {"DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET", "TOTALIZER_JWT_SECRET"}
+SECRET_VARIABLES = {
+    "DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET", "TOTALIZER_JWT_SECRET", "CELERY_BROKER_URL",
+    "CELERY_RESULT_BACKEND",
+}  # fmt: skip
 
 
 def named(variable: str, description: str, **limits: Any) -> Any:

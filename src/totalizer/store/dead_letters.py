@@ -162,6 +162,14 @@ def ids_of(connection: Rows, selection: Selection) -> list[int]:
     return [row[0] for row in rows]
 
 
+def ids_to_retry(connection: Rows, retries_max: int, limit: int) -> list[int]:
+    """The numbers of letters that were not refused too often yet, oldest first; as refresher or administrator."""
+    rows = connection.execute(
+        "SELECT id FROM totalizer.dead_letters WHERE retries < %s ORDER BY id LIMIT %s", [retries_max, limit]
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
 def read_letter(connection: Rows, letter_id: int) -> DeadLetter | None:
     """One letter; None if there is none of that number."""
     with connection.cursor(row_factory=class_row(DeadLetter)) as cursor:

@@ -45,6 +45,11 @@ CREATE FUNCTION totalizer.data_changed(organizations uuid[], types text[]) RETUR
     ON CONFLICT (organization_id, event_type, slot) DO UPDATE SET stamp = excluded.stamp
 $$;
 
+CREATE FUNCTION totalizer.default_organization() RETURNS uuid
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'totalizer', 'pg_temp'
+    AS $$ SELECT id FROM totalizer.organizations WHERE name = 'default' $$;
+
 CREATE FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -360,6 +365,26 @@ CREATE FUNCTION totalizer.raw_floor(type_name text, organization uuid) RETURNS t
     SELECT coalesce((SELECT raw_floor FROM totalizer.floors_of(type_name, organization)), '-infinity')
 $$;
 
+CREATE FUNCTION totalizer.request_job(wanted text) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    found_id bigint;
+BEGIN
+    PERFORM FROM totalizer.jobs WHERE name = wanted AND requestable FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT id INTO found_id FROM totalizer.job_runs WHERE job = wanted AND state = 'requested' ORDER BY id LIMIT 1;
+    IF found_id IS NULL THEN
+        INSERT INTO totalizer.job_runs (job, state, requested_at) VALUES (wanted, 'requested', now())
+        RETURNING id INTO found_id;
+    END IF;
+    RETURN found_id;
+END
+$$;
+
 CREATE FUNCTION totalizer.unique_count(state text) RETURNS bigint
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
@@ -561,12 +586,34 @@ CREATE TABLE totalizer.event_types (
 CREATE TABLE totalizer.job_runs (
     id bigint NOT NULL,
     job text NOT NULL,
-    host text NOT NULL,
-    started_at timestamp with time zone NOT NULL,
-    finished_at timestamp with time zone NOT NULL,
+    host text,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
     result jsonb,
-    error text
+    error text,
+    state text DEFAULT 'done'::text NOT NULL,
+    scheduled_for timestamp with time zone,
+    requested_at timestamp with time zone,
+    rows bigint,
+    runner text,
+    attempt integer DEFAULT 1 NOT NULL,
+    runs bigint DEFAULT 1 NOT NULL,
+    arguments jsonb,
+    ticket text,
+    CONSTRAINT job_runs_state_check CHECK ((state = ANY (ARRAY['requested'::text, 'running'::text, 'done'::text, 'failed'::text, 'timed_out'::text, 'lost'::text])))
 );
+
+COMMENT ON TABLE totalizer.job_runs IS 'Every run of a job. Its number grows from run to run of a job';
+
+COMMENT ON COLUMN totalizer.job_runs.state IS 'lost: the process or its connection ended without a word';
+
+COMMENT ON COLUMN totalizer.job_runs.scheduled_for IS 'The moment of the schedule that it is for; null: asked for by hand, or a job that runs all the time';
+
+COMMENT ON COLUMN totalizer.job_runs.attempt IS 'Which try for that moment, from 1';
+
+COMMENT ON COLUMN totalizer.job_runs.runs IS 'How many runs the row stands for: those of a job that runs all the time are summed by the hour';
+
+COMMENT ON COLUMN totalizer.job_runs.ticket IS 'The message that asked for it: delivered again, it is not done again';
 
 ALTER TABLE totalizer.job_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME totalizer.job_runs_id_seq
@@ -576,6 +623,25 @@ ALTER TABLE totalizer.job_runs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY 
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE totalizer.jobs (
+    name text NOT NULL,
+    description text NOT NULL,
+    schedule text,
+    queue text NOT NULL,
+    soft_limit interval NOT NULL,
+    hard_limit interval NOT NULL,
+    enabled boolean NOT NULL,
+    requestable boolean NOT NULL,
+    next_run_at timestamp with time zone,
+    known_since timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.jobs IS 'The table of jobs as whoever runs them last had it; the program has the truth';
+
+COMMENT ON COLUMN totalizer.jobs.schedule IS 'In words; null: by hand only';
+
+COMMENT ON COLUMN totalizer.jobs.known_since IS 'Runs that were due before are not caught up';
 
 CREATE TABLE totalizer.journal_gaps (
     journal_id uuid NOT NULL,
@@ -717,6 +783,20 @@ UNION ALL
 
 COMMENT ON VIEW totalizer.ledger IS 'The whole ledger, summed up or not yet; several rows an hour';
 
+CREATE TABLE totalizer.merchant_usage (
+    organization_id uuid NOT NULL,
+    merchant_id text NOT NULL,
+    date date NOT NULL,
+    metric_type text NOT NULL,
+    metric_value bigint NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT merchant_usage_metric_value_check CHECK ((metric_value >= 0))
+);
+
+ALTER TABLE ONLY totalizer.merchant_usage FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE totalizer.merchant_usage IS 'What a merchant used of a metric on a UTC day; never lowered';
+
 CREATE TABLE totalizer.organization_limits (
     organization_id uuid NOT NULL,
     requests bigint,
@@ -801,6 +881,36 @@ CREATE TABLE totalizer.schema_version (
     version_num character varying(32) NOT NULL
 );
 
+CREATE TABLE totalizer.usage_aggregations (
+    date date NOT NULL,
+    epoch bigint DEFAULT 1 NOT NULL,
+    host text NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    finished_at timestamp with time zone,
+    keys_scanned bigint DEFAULT 0 NOT NULL,
+    records_aggregated bigint DEFAULT 0 NOT NULL,
+    records_settled bigint DEFAULT 0 NOT NULL,
+    errors bigint DEFAULT 0 NOT NULL,
+    failures_in_a_row integer DEFAULT 0 NOT NULL,
+    duration_ms bigint,
+    error text
+);
+
+COMMENT ON TABLE totalizer.usage_aggregations IS 'The last run for each day';
+
+COMMENT ON COLUMN totalizer.usage_aggregations.epoch IS 'Raised by each run; what an older run would still write is refused';
+
+CREATE TABLE totalizer.usage_failures (
+    key text NOT NULL,
+    date date NOT NULL,
+    reason text NOT NULL,
+    attempts integer DEFAULT 1 NOT NULL,
+    first_failed_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_failed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.usage_failures IS 'Counters that could not be aggregated, until a run succeeds with them or finds them gone';
+
 CREATE TABLE totalizer.zone_fingerprints (
     time_zone text NOT NULL,
     month date NOT NULL,
@@ -828,6 +938,9 @@ ALTER TABLE ONLY totalizer.event_types
 ALTER TABLE ONLY totalizer.job_runs
     ADD CONSTRAINT job_runs_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY totalizer.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY totalizer.journal_offsets
     ADD CONSTRAINT journal_offsets_pkey PRIMARY KEY (journal_id);
 
@@ -842,6 +955,9 @@ ALTER TABLE ONLY totalizer.late_events
 
 ALTER TABLE ONLY totalizer.load_ledger_hourly
     ADD CONSTRAINT load_ledger_hourly_pkey PRIMARY KEY (organization_id, event_type, received_hour);
+
+ALTER TABLE ONLY totalizer.merchant_usage
+    ADD CONSTRAINT merchant_usage_pkey PRIMARY KEY (organization_id, date, merchant_id, metric_type);
 
 ALTER TABLE ONLY totalizer.organization_limits
     ADD CONSTRAINT organization_limits_pkey PRIMARY KEY (organization_id);
@@ -867,6 +983,12 @@ ALTER TABLE ONLY totalizer.rollups
 ALTER TABLE ONLY totalizer.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
 
+ALTER TABLE ONLY totalizer.usage_aggregations
+    ADD CONSTRAINT usage_aggregations_pkey PRIMARY KEY (date);
+
+ALTER TABLE ONLY totalizer.usage_failures
+    ADD CONSTRAINT usage_failures_pkey PRIMARY KEY (key);
+
 ALTER TABLE ONLY totalizer.zone_fingerprints
     ADD CONSTRAINT zone_fingerprints_pkey PRIMARY KEY (time_zone, month);
 
@@ -884,7 +1006,17 @@ CREATE INDEX event_fates_by_letter ON totalizer.event_fates USING btree (dead_le
 
 CREATE INDEX event_fates_by_record ON totalizer.event_fates USING btree (journal_id, sequence);
 
-CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, started_at DESC);
+CREATE INDEX job_runs_by_age ON totalizer.job_runs USING btree (finished_at);
+
+CREATE INDEX job_runs_by_job ON totalizer.job_runs USING btree (job, id DESC);
+
+CREATE INDEX job_runs_by_moment ON totalizer.job_runs USING btree (job, scheduled_for DESC, id DESC) WHERE (scheduled_for IS NOT NULL);
+
+CREATE INDEX job_runs_by_ticket ON totalizer.job_runs USING btree (ticket) WHERE (ticket IS NOT NULL);
+
+CREATE UNIQUE INDEX job_runs_once ON totalizer.job_runs USING btree (job, scheduled_for) WHERE (state = ANY (ARRAY['running'::text, 'done'::text]));
+
+CREATE INDEX job_runs_open ON totalizer.job_runs USING btree (job, id) WHERE (state = ANY (ARRAY['requested'::text, 'running'::text]));
 
 CREATE INDEX journal_gaps_by_record ON totalizer.journal_gaps USING btree (journal_id, last);
 
@@ -901,6 +1033,8 @@ CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (o
 CREATE INDEX removed_events_by_organization ON totalizer.removed_events USING btree (organization_id, event_type);
 
 CREATE INDEX retention_floors_by_change ON totalizer.retention_floors USING btree (change);
+
+CREATE INDEX usage_failures_by_date ON totalizer.usage_failures USING btree (date);
 
 CREATE TRIGGER note_floor_raised AFTER INSERT OR UPDATE ON totalizer.retention_floors FOR EACH ROW EXECUTE FUNCTION totalizer.note_floor_raised();
 
@@ -936,6 +1070,8 @@ CREATE POLICY add_ledger ON totalizer.load_ledger FOR INSERT TO totalizer_writer
 
 CREATE POLICY add_marks ON totalizer.dirty_marks FOR INSERT TO totalizer_writer WITH CHECK (true);
 
+CREATE POLICY aggregate_usage ON totalizer.merchant_usage TO totalizer_refresher USING (true) WITH CHECK (true);
+
 CREATE POLICY all_organizations ON totalizer.organizations FOR SELECT TO totalizer_refresher USING (true);
 
 ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
@@ -959,6 +1095,8 @@ ALTER TABLE totalizer.late_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE totalizer.load_ledger ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.load_ledger_hourly ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.merchant_usage ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY note_applied ON totalizer.late_applied TO totalizer_refresher USING (true) WITH CHECK (true);
 
@@ -997,6 +1135,8 @@ CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_
 CREATE POLICY own_removed ON totalizer.removed_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_retention ON totalizer.retention FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
+
+CREATE POLICY own_usage ON totalizer.merchant_usage FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_versions ON totalizer.data_versions FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
@@ -1042,6 +1182,10 @@ REVOKE ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]
 GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.data_changed(organizations uuid[], types text[]) TO totalizer_refresher;
 
+REVOKE ALL ON FUNCTION totalizer.default_organization() FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.default_organization() TO totalizer_app;
+GRANT ALL ON FUNCTION totalizer.default_organization() TO totalizer_refresher;
+
 REVOKE ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.drop_partition(type_name text, partition_name text, organizations uuid[], counts bigint[]) TO totalizer_refresher;
 
@@ -1086,6 +1230,9 @@ REVOKE ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) FR
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_app;
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_refresher;
+
+REVOKE ALL ON FUNCTION totalizer.request_job(wanted text) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.request_job(wanted text) TO totalizer_app;
 
 REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
 
@@ -1143,7 +1290,32 @@ GRANT SELECT ON TABLE totalizer.event_types TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.event_types TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.event_types TO totalizer_app;
 
-GRANT SELECT,INSERT ON TABLE totalizer.job_runs TO totalizer_refresher;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE totalizer.job_runs TO totalizer_refresher;
+
+GRANT SELECT(id) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(job) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(started_at) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(finished_at) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(state) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(scheduled_for) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(requested_at) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(rows) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(runner) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(attempt) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT(runs) ON TABLE totalizer.job_runs TO totalizer_app;
+
+GRANT SELECT ON TABLE totalizer.jobs TO totalizer_app;
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.jobs TO totalizer_refresher;
 
 GRANT SELECT,INSERT,DELETE ON TABLE totalizer.journal_gaps TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.journal_gaps TO totalizer_app;
@@ -1175,6 +1347,9 @@ GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.load_ledger_hourly TO totalizer_re
 GRANT SELECT ON TABLE totalizer.ledger TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.ledger TO totalizer_refresher;
 
+GRANT SELECT ON TABLE totalizer.merchant_usage TO totalizer_app;
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.merchant_usage TO totalizer_refresher;
+
 GRANT SELECT ON TABLE totalizer.organization_limits TO totalizer_app;
 
 GRANT SELECT ON TABLE totalizer.organizations TO totalizer_app;
@@ -1195,5 +1370,9 @@ GRANT SELECT ON TABLE totalizer.retention TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.rollups TO totalizer_app;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.usage_aggregations TO totalizer_refresher;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE totalizer.usage_failures TO totalizer_refresher;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE totalizer.zone_fingerprints TO totalizer_refresher;

@@ -27,14 +27,18 @@ async def reading_as(
         pool: connections as the app role, whose transactions only read unless they say otherwise.
         organization_id: whose.
         timeout_s: longest wait for a connection; None for the pool's own.
-        statement_timeout_ms: longest time of a statement; None for the database's own.
+        statement_timeout_ms: longest time of a statement, which runs in one process of the database; None for what the
+            database has by itself.
 
     Raises:
         psycopg.OperationalError, PoolTimeout: the database is away.
     """
     settings, values = "SELECT set_config('app.current_org_id', %s, true)", [organization_id]
     if statement_timeout_ms is not None:
-        settings += ", set_config('statement_timeout', %s, true)"
+        # Starting parallel workers takes several times as long as most answers, and one query shall not take all cores.
+        settings += (
+            ", set_config('statement_timeout', %s, true), set_config('max_parallel_workers_per_gather', '0', true)"
+        )
         values.append(str(statement_timeout_ms))
     async with pool.connection(timeout=timeout_s) as connection, connection.transaction():
         await connection.execute(settings.encode(), values)

@@ -18,6 +18,7 @@ from totalizer.catalog import Catalog
 from totalizer.edge.folder import Folders
 from totalizer.edge.health_endpoint import folder_health
 from totalizer.errors import Refusal, Refused
+from totalizer.live import LiveWindows
 from totalizer.query.exports.service import ExportService
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
@@ -28,13 +29,17 @@ from totalizer.web.gate import tell_limits
 from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
+from totalizer.web.job_routes import job_routes
 from totalizer.web.key_routes import key_routes
+from totalizer.web.live_channel import Seats
+from totalizer.web.live_routes import live_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
 from totalizer.web.query_routes import QueryRoutes, query_routes
 from totalizer.web.receipts import Receipts
 from totalizer.web.session_updates import session_updates
 from totalizer.web.sessions import Sessions
+from totalizer.web.usage_routes import UsageServices, usage_routes
 
 #: HTTP status → refusal, for errors that the framework raises itself.
 _REFUSALS = {404: Refusal.NOT_FOUND, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
@@ -54,6 +59,9 @@ class Services(msgspec.Struct, frozen=True):
     receipts: Receipts
     quarantine: Quarantine
     sessions: Sessions
+    usage: UsageServices
+    live: LiveWindows
+    seats: Seats
 
 
 def create_api(services: Services) -> Litestar:
@@ -68,6 +76,9 @@ def create_api(services: Services) -> Litestar:
             *ingest_routes(services.ingest),
             session_updates(services.ingest, services.sessions),
             *key_routes(services.authenticator, services.pool),
+            *usage_routes(services.usage),
+            *job_routes(services.authenticator, services.pool),
+            *live_routes(services.authenticator, services.live, services.seats),
             *page_routes(),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},

@@ -84,6 +84,8 @@ class _Exchange:
             async with asyncio.timeout(self._stall_s):
                 await self._stream.send_bytes(bytes(body))
         if not more:
+            # The answer ends when nobody holds its stream any more; this object may live until garbage is collected.
+            self._stream = None
             self._sent.set()
 
 

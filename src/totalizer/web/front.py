@@ -8,6 +8,7 @@ from typing import Any
 
 from totalizer.web.asgi_bridge import AsgiBridge
 from totalizer.web.ingest import Ingest
+from totalizer.web.live_socket import LiveSocket
 
 #: Something done on the event loop before or after all requests.
 Step = Callable[[], Coroutine[Any, Any, None]]
@@ -22,6 +23,7 @@ class Front:
     Args:
         ingest: the hot path.
         bridge: the API behind it.
+        socket: the WebSocket.
         start: run on the event loop before the first request.
         stop: run on it after the last.
 
@@ -29,8 +31,8 @@ class Front:
         closing: True to close each connection with the next answer on it.
     """
 
-    def __init__(self, ingest: Ingest, bridge: AsgiBridge, start: Step, stop: Step) -> None:
-        self._ingest, self._bridge, self._start, self._stop = ingest, bridge, start, stop
+    def __init__(self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step) -> None:
+        self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
         self.closing = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -40,13 +42,13 @@ class Front:
         loop.run_until_complete(self._stop())
 
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
-        if self.closing:
+        if self.closing and scope.proto == "http":
             proto = _Closing(proto)
         # What opens a WebSocket is a GET.
         if scope.method == "POST" and (routes := self._ingest.routes.get(scope.path)):
             return self._ingest(scope, proto, routes)
         if scope.proto != "http":
-            return _refuse_websocket(proto)
+            return self._socket(scope, proto)
         return self._bridge(scope, proto)
 
 
@@ -70,7 +72,3 @@ class _Closing:
 
     def response_stream(self, status: int, headers: Headers) -> Any:
         return self._proto.response_stream(status, [*headers, CLOSE])
-
-
-async def _refuse_websocket(proto: Any) -> None:
-    proto.close(403)

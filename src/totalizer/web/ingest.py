@@ -85,7 +85,9 @@ class Ingest:
             if encoding is not None:
                 body = unpack(encoding, body, self._body_bytes_max)
             key = headers.get("idempotency-key")
-            if key is None:
+            if route.counting is not None and key is None:
+                status, answer, receipt = await self._admit(principal, route, scope, body, None)
+            elif key is None:
                 payload, answer, status, accepted = route.admit(principal, scope, body)
                 sealed = self._receipts.make(principal.organization_id, await append(self._journal, payload), accepted)
                 if route.receipts:
@@ -159,7 +161,10 @@ class Ingest:
         self, principal: Principal, route: Route, request: Request, body: bytes, identity: bytes | None
     ) -> Answer:
         payload, answer, status, accepted = route.admit(principal, request, body, identity)
+        counted = None if route.counting is None else await route.counting.prepare(principal.organization_id, payload)
         receipt = self._receipts.make(principal.organization_id, await append(self._journal, payload), accepted)
+        if counted is not None:
+            answer = await counted.add(answer)
         return Answer(status, with_receipt(answer, receipt)) if route.receipts else Answer(status, answer, receipt)
 
 

@@ -50,6 +50,20 @@ class Sink(NamedTuple):
     receipt: Callable[[str, int, int], bytes]
 
 
+class Counted(Protocol):
+    """What a request adds to counters, once it is on disk."""
+
+    async def add(self, answer: bytes) -> bytes:
+        """Add it, and tell the counters in an answer that is a JSON object. Nothing of it raises."""
+
+
+class Counting(Protocol):
+    """Counts what a route takes."""
+
+    async def prepare(self, organization_id: str, payload: bytes) -> Counted:
+        """What a payload will add; called before it is on disk. Nothing of it raises."""
+
+
 class Route(ABC):
     """One way in: a path and a media type.
 
@@ -61,6 +75,7 @@ class Route(ABC):
         many: True if a request holds any number of events.
         streams: True if the body is not read as a whole, but by `stream`.
         receipts: True if its answers, JSON objects, get their receipt as a member; else it is a header field of theirs.
+        counting: counts what it takes; its answers tell the counters.
     """
 
     summary = ""
@@ -70,6 +85,7 @@ class Route(ABC):
     many = True
     streams = False
     receipts = False
+    counting: Counting | None = None
 
     def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
         """What becomes of a body that is read as a whole. Waits for nothing.

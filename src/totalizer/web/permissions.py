@@ -9,13 +9,15 @@ from typing import Final
 #: Everything that can be allowed, and what it lets somebody do. A route asks for exactly one of them.
 ACTIONS: Final = MappingProxyType(
     {
-        "ingest": "send events, start and end sessions",
-        "query": "ask for totals, read the catalog",
+        "ingest": "send events, track usage, start and end sessions",
+        "query": "ask for totals and usage, read the catalog",
         "receipts": "ask what became of what was sent",
         "export": "take data out in bulk",
         "quarantine_read": "see dead letters",
         "quarantine_replay": "try dead letters again, drop them",
         "keys": "list, create, rotate and revoke the organisation's API keys",
+        "jobs_read": "see the scheduled jobs and their runs",
+        "jobs_run": "ask for a run of a job",
     }
 )
 #: The role in a token → what it may do. Each may do what the one before it may.
@@ -23,7 +25,7 @@ ROLES: Final = MappingProxyType(
     {
         "viewer": frozenset({"query"}),
         "developer": frozenset({"query", "ingest", "receipts"}),
-        "manager": frozenset({"query", "ingest", "receipts", "export", "quarantine_read"}),
+        "manager": frozenset({"query", "ingest", "receipts", "export", "quarantine_read", "jobs_read"}),
         "admin": frozenset(ACTIONS),
     }
 )
@@ -34,7 +36,7 @@ SCOPES: Final = MappingProxyType(
         "ingest": frozenset({"ingest", "receipts"}),
         "query": frozenset({"query"}),
         "export": frozenset({"export"}),
-        "quarantine": frozenset({"quarantine_read"}),
+        "quarantine": frozenset({"quarantine_read", "jobs_read"}),
         "admin": frozenset(ACTIONS),
     }
 )

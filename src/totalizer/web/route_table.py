@@ -7,8 +7,8 @@ from litestar.openapi.spec import OpenAPIType, Schema
 from totalizer.catalog import EventType
 from totalizer.collect import Collector
 from totalizer.collect.analytics import KINDS
-from totalizer.web import open_protocols
-from totalizer.web.intake import ANY, JSON, BatchRoute, Route, SingleRoute
+from totalizer.web import open_protocols, usage_track
+from totalizer.web.intake import ANY, JSON, BatchRoute, Counting, Route, SingleRoute
 from totalizer.web.open_protocols import CLOUD_EVENT, CLOUD_EVENT_SCHEMA, CLOUD_EVENTS, AnalyticsRoute, CloudEventsRoute
 from totalizer.web.schemas import batch_schema, event_schema
 from totalizer.web.sessions import Sessions, SessionStart
@@ -54,6 +54,11 @@ def _single(collector: Collector, event_type: EventType) -> Route:
 def session_routes(sessions: Sessions) -> dict[str, ByMediaType]:
     """The route that starts sessions."""
     return {f"{PREFIX}{sessions.route}/start": _json(SessionStart(sessions))}
+
+
+def usage_track_routes(collector: Collector, counting: Counting) -> dict[str, ByMediaType]:
+    """The route that tracks usage."""
+    return {usage_track.PATH: _json(usage_track.UsageTrack(collector, counting))}
 
 
 def _json(route: Route) -> ByMediaType:

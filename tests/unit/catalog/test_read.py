@@ -196,7 +196,8 @@ def test_the_shipped_catalog_loads_and_every_event_type_has_a_rollup() -> None:
     catalog = load_catalog()
     assert set(catalog.event_types) == {
         "agent_interactions", "command_executions", "commits", "http_requests", "productivity_metrics",
-        "time_entries", "user_sessions", "events", "tracks",
+        "time_entries", "user_sessions", "events", "tracks", "usage_records", "executions", "user_activity",
+        "credit_consumption",
     }  # fmt: skip
     for event_type in catalog.event_types.values():
         assert catalog.rollups_of(event_type.name), event_type.name

@@ -115,7 +115,9 @@ def test_a_scope_that_a_key_lacks_is_forbidden(authenticator: Authenticator, clo
     assert authenticator.remembered(HEADER, "ingest") is None
     refused = refusal_of(authenticator, HEADER, "ingest")
     assert refused.refusal is Refusal.FORBIDDEN
-    assert refused.detail == "this API key may not ingest (send events, start and end sessions); it may query"
+    assert (
+        refused.detail == "this API key may not ingest (send events, track usage, start and end sessions); it may query"
+    )
 
 
 def test_a_key_ends_on_time_though_it_is_remembered(authenticator: Authenticator, clock: HandClock) -> None:

@@ -119,7 +119,7 @@ def _show_result(result: dict[str, Any]) -> None:
         return
     rows = sum(result["rollup_rows_removed"].values())
     OUT.print(
-        f"removed {result['events_removed']:,} events ({result['partitions_dropped']} partitions dropped), "
+        f"removed {result['events_removed']:,} events (partitions dropped: {result['partitions_dropped']}), "
         f"{result['ids_forgotten']:,} ids, {rows:,} rows of rollups, {result['late_events_removed']:,} late events "
         f"in {result['duration_ms'] / 1000:.1f} s"
     )

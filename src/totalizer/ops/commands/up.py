@@ -43,6 +43,7 @@ def up(
         port=settings.port,
         own_database=not settings.database_configured(),
         own_redis=settings.redis_url is None,
+        scheduler=settings.job_scheduler,
         max_connections=settings.workers * settings.db_pool_size + OTHER_CONNECTIONS,
         log_level=settings.log_level,
         debug=bool(context.obj),

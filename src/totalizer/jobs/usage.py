@@ -1,0 +1,47 @@
+"""The aggregation of usage as a job: put together from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+from totalizer.app import dsn_of
+from totalizer.clock import utc_datetime
+from totalizer.jobs.job import Context
+from totalizer.settings import Settings
+from totalizer.store.roles import Role
+from totalizer.store.usage_counters import connect
+from totalizer.usage.job import UsageAggregationJob
+from totalizer.usage.result import AggregationResult, RangeResult
+
+
+@contextmanager
+def usage_aggregation_job(settings: Settings) -> Iterator[UsageAggregationJob]:
+    """The job, for the length of a with-block."""
+    client = None if settings.redis_url is None else connect(settings.redis_url)
+    job = UsageAggregationJob(dsn_of(settings, Role.REFRESHER), client, parallel=settings.usage_aggregation_parallel)
+    try:
+        yield job
+    finally:
+        job.close()
+
+
+def usage_aggregation(context: Context) -> dict[str, Any]:
+    """Bring the usage of yesterday and today into `merchant_usage`."""
+    today = utc_datetime(context.clock.now_ns()).date()
+    with usage_aggregation_job(context.settings) as job:
+        done = document(job.aggregate_date_range(today - timedelta(days=1), today))
+    return {"task": "usage_aggregation", **done, "rows": done["records_aggregated"] + done["records_settled"]}
+
+
+def document(result: AggregationResult | RangeResult) -> dict[str, Any]:
+    """A result as JSON would have it, with its alerts."""
+    if isinstance(result, RangeResult):
+        alerts = sorted({alert for each in result.results for alert in each.alerts})
+        names = ("success", "records_aggregated", "records_settled", "keys_scanned", "error_count", "duration_ms")
+        figures = {name: getattr(result, name) for name in names}
+        return {**figures, "alerts": alerts, "days": [document(each) for each in result.results]}
+    return {**asdict(result), "date": result.date.isoformat(), "alerts": list(result.alerts)}

@@ -1,0 +1,246 @@
+"""The usage aggregation: what counters and events say of a day, moved into the table that bills are made from."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from dataclasses import replace
+from datetime import date, timedelta
+from functools import partial
+from typing import Any, Final
+
+import psycopg
+import redis
+
+from totalizer.clock import SYSTEM_CLOCK, Clock, utc_datetime
+from totalizer.errors import OperationError, StoreUnavailable
+from totalizer.store import merchant_usage, usage_runs
+from totalizer.store.connect import connect
+from totalizer.store.usage_counters import Counters
+from totalizer.store.usage_keys import pattern
+from totalizer.telemetry import logger
+from totalizer.usage.backoff import retried
+from totalizer.usage.outcome import Outcome
+from totalizer.usage.rebuilding import rebuild
+from totalizer.usage.result import AggregationResult, AggregationStatus, KeyFailure, RangeResult
+from totalizer.usage.workers import Connections, Owners, PageWriter, Superseded
+
+#: What the job is called in logs.
+NAME: Final = "UsageAggregationJob"
+#: Database connections that write at once, counters in one statement, attempts at what fails.
+PARALLEL, PAGE_KEYS, ATTEMPTS = 4, 5000, 5
+#: Days of one backfill.
+RANGE_DAYS_MAX: Final = 3660
+
+#: Told of each day of a backfill: (days done, days in all, the day's result).
+Progress = Callable[[int, int, AggregationResult], None]
+
+
+class UsageAggregationJob:
+    """Aggregates usage by merchant, metric and UTC day into `merchant_usage`.
+
+    Several processes may run it: a day is aggregated by one at a time. Any run may be killed or repeated at any point;
+    values are only raised, up to what was tracked.
+
+    Args:
+        dsn: connection string of the refresher role.
+        client: from `usage_counters.connect`; None to aggregate from the events alone.
+        parallel: database connections that write at once.
+        page_keys: counters in one statement.
+        attempts: at everything that fails for want of a server.
+        clock: time source.
+    """
+
+    def __init__(
+        self, dsn: str, client: redis.Redis | None, *, parallel: int = PARALLEL, page_keys: int = PAGE_KEYS,
+        attempts: int = ATTEMPTS, clock: Clock = SYSTEM_CLOCK,
+    ) -> None:  # fmt: skip
+        self._dsn, self._counters = dsn, None if client is None else Counters(client)
+        self._parallel, self._page_keys, self._attempts, self._clock = parallel, page_keys, attempts, clock
+
+    def run(self, date: date | None = None) -> AggregationResult:
+        """Aggregate a day, yesterday by default. What goes wrong is in the result."""
+        day = date or self._today() - timedelta(days=1)
+        return self._timed(day, partial(self._run, day))
+
+    def aggregate_merchant(self, merchant_id: str, date: date | None = None) -> AggregationResult:
+        """Aggregate a day of one merchant, in every organisation that has one of this id; yesterday by default."""
+        day = date or self._today() - timedelta(days=1)
+        return self._timed(day, partial(self._run_merchant, day, merchant_id))
+
+    def aggregate_date_range(
+        self, start_date: date, end_date: date, progress: Progress = lambda _done, _days, _result: None
+    ) -> RangeResult:
+        """Aggregate the days from `start_date` to `end_date`, both included, oldest first.
+
+        Raises:
+            OperationError: the range is empty or longer than RANGE_DAYS_MAX days.
+        """
+        days = (end_date - start_date).days + 1
+        if not 0 < days <= RANGE_DAYS_MAX:
+            raise OperationError(
+                f"{start_date} to {end_date} are {max(days, 0)} days; give 1 to {RANGE_DAYS_MAX}, oldest first"
+            )
+        results = []
+        for number in range(days):
+            results.append(self.run(start_date + timedelta(days=number)))
+            progress(number + 1, days, results[-1])
+        return RangeResult(tuple(results))
+
+    def get_aggregation_status(self, date: date | None = None) -> AggregationStatus:
+        """What is known of a day, yesterday by default.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        day = date or self._today() - timedelta(days=1)
+        with connect(self._dsn) as connection:
+            last = usage_runs.last_run(connection, day)
+            behind = merchant_usage.behind(connection, day)
+            records, merchants = merchant_usage.totals_of(connection, day)
+            failed = tuple(KeyFailure(*row) for row in usage_runs.failures_of(connection, day))
+            running = usage_runs.running(connection, day)
+        status = AggregationStatus(day, False, running, records, merchants, behind, failed_keys=failed)
+        if last is None:
+            return status
+        return replace(
+            status, aggregated=last.finished_at is not None and last.error is None and not behind,
+            started_at=last.started_at, finished_at=last.finished_at, duration_ms=last.duration_ms,
+            error_count=last.errors, failures_in_a_row=last.failures_in_a_row, error=last.error,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Give the connections to Redis back."""
+        if self._counters is not None:
+            self._counters.close()
+
+    def _today(self) -> date:
+        return utc_datetime(self._clock.now_ns()).date()
+
+    def _timed(self, day: date, work: Callable[[Outcome], None]) -> AggregationResult:
+        """Do the work, and tell how it went."""
+        started, outcome = self._clock.monotonic(), Outcome(day)
+        try:
+            work(outcome)
+        except (psycopg.Error, StoreUnavailable, Superseded) as error:
+            outcome.fail("", str(error).strip())
+        outcome.duration_ms = round((self._clock.monotonic() - started) * 1000)
+        self._record(outcome)
+        return outcome.result()
+
+    def _run(self, day: date, outcome: Outcome) -> None:
+        control = retried(partial(connect, self._dsn, autocommit=True), self._clock, self._attempts, self._warn)
+        with control, usage_runs.claimed(control, day, socket.gethostname()) as epoch:
+            if epoch is None:
+                outcome.skipped = "another process is aggregating this day"
+                logger().info("skipped", job=NAME, date=str(day), reason=outcome.skipped)
+                return
+            outcome.epoch = epoch
+            logger().info("starting aggregation", job=NAME, date=str(day))
+            with closing(Connections(self._dsn)) as connections:
+                connections.adopt(control)
+                self._move_counters(day, outcome, connections, pattern(day.isoformat()))
+                self._settle(day, outcome, connections, None)
+                self._rebuild(day, outcome, connections)
+
+    def _run_merchant(self, day: date, merchant_id: str, outcome: Outcome) -> None:
+        logger().info("starting aggregation", job=NAME, date=str(day), merchant=merchant_id)
+        with closing(Connections(self._dsn)) as connections:
+            self._move_counters(day, outcome, connections, pattern(day.isoformat(), merchant_id))
+            self._settle(day, outcome, connections, merchant_id)
+
+    def _move_counters(self, day: date, outcome: Outcome, connections: Connections, names: str) -> None:
+        if self._counters is None:
+            outcome.redis = "not configured"
+            return
+        owners = Owners(*self._retried(lambda: merchant_usage.organizations(connections.get())))
+        writer = PageWriter(
+            day, outcome.epoch, self._counters, connections, owners,
+            clock=self._clock, attempts=self._attempts, again=self._warn,
+        )  # fmt: skip
+        with ThreadPoolExecutor(self._parallel, "usage") as pool:
+            under_way: set[Future[Any]] = set()
+            for keys in self._pages(outcome, names):
+                outcome.keys_scanned += len(keys)
+                under_way.add(pool.submit(writer.write, keys))
+                if len(under_way) > 2 * self._parallel:
+                    done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+                    outcome.add_pages(future.result() for future in done)
+            outcome.add_pages(future.result() for future in under_way)
+        logger().info("found usage keys to process", job=NAME, date=str(day), keys=outcome.keys_scanned)
+
+    def _pages(self, outcome: Outcome, names: str) -> Iterator[list[bytes]]:
+        """The counters' names, found by a cursor, in pages; none or fewer while Redis is away."""
+        assert self._counters is not None
+        cursor, found = 0, list[bytes]()
+        while True:
+            try:
+                cursor, keys = self._retried(partial(self._counters.scan, names, cursor))
+            except StoreUnavailable as error:
+                outcome.redis = "away"
+                logger().warning(
+                    "the counters cannot be read; aggregating from the events", job=NAME, reason=str(error)
+                )
+                break
+            found += keys
+            while len(found) >= self._page_keys:
+                yield found[: self._page_keys]
+                del found[: self._page_keys]
+            if cursor == 0:
+                break
+        if found:
+            yield found
+
+    def _settle(self, day: date, outcome: Outcome, connections: Connections, merchant_id: str | None) -> None:
+        settled = self._retried(partial(self._settle_once, day, outcome, connections, merchant_id))
+        outcome.records_settled = settled.records
+        for usage in settled.too_great:
+            outcome.fail(f"{usage.merchant_id} {usage.metric_type}", f"{usage.value} is more than the table can hold")
+
+    def _settle_once(
+        self, day: date, outcome: Outcome, connections: Connections, merchant_id: str | None
+    ) -> merchant_usage.Settled:
+        connection = connections.get()
+        with connection.transaction():
+            if outcome.epoch is not None and not usage_runs.still_ours(connection, day, outcome.epoch):
+                raise Superseded
+            return merchant_usage.settle(connection, day, merchant_id)
+
+    def _rebuild(self, day: date, outcome: Outcome, connections: Connections) -> None:
+        """Today's counters are compared with the table, by each run for today and by any that finds them forgotten."""
+        if self._counters is None or outcome.redis != "ok":
+            return
+        today = self._today()
+        try:
+            lost = not self._counters.whole()
+            if lost:
+                logger().warning("the counters have lost their memory, or are new; rebuilding today's", job=NAME)
+                self._counters.begin_whole()
+            if lost and day != today:
+                self._retried(partial(self._settle_once, today, Outcome(today), connections, None))
+            if lost or day == today:
+                outcome.counters_rebuilt = rebuild(self._counters, connections, today)
+                self._counters.note_whole()
+        except StoreUnavailable as error:
+            logger().warning("the counters could not be rebuilt; the next run tries again", job=NAME, reason=str(error))
+
+    def _record(self, outcome: Outcome) -> None:
+        """Keep what the run did, and say it."""
+        if outcome.skipped is not None:
+            return
+        try:
+            with connect(self._dsn) as connection:
+                outcome.keep(connection)
+        except (psycopg.Error, StoreUnavailable) as error:
+            logger().warning(
+                "the run could not be recorded", job=NAME, date=str(outcome.day), reason=str(error).strip()
+            )
+        outcome.log(NAME)
+
+    def _retried(self, work: Callable[[], Any]) -> Any:
+        return retried(work, self._clock, self._attempts, self._warn)
+
+    def _warn(self, error: Exception) -> None:
+        logger().warning("trying again", job=NAME, reason=str(error).strip())

@@ -1,0 +1,115 @@
+"""Scheduled jobs over HTTP: what there is, what became of runs, asking for one.
+
+Jobs are the installation's, not an organisation's. What a run said may name any organisation, so it is not told here;
+`totalizer job history` tells it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import psycopg
+from litestar import Request, Response, get, post
+from litestar.params import Parameter
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from totalizer.errors import Refusal, Refused, StoreUnavailable
+from totalizer.store.tenant import writing_as
+from totalizer.web.answer import json_answer
+from totalizer.web.gate import enter
+from totalizer.web.identity import Authenticator
+
+#: Runs in one answer, and by default.
+RUNS_MAX, RUNS_DEFAULT = 500, 50
+_RUN = (
+    "id, job, state, scheduled_for, requested_at, started_at, finished_at, "
+    "extract(epoch FROM finished_at - started_at)::float AS duration_s, rows, runner, attempt, runs"
+)
+_JOBS = f"""
+    SELECT name, description, schedule, queue, extract(epoch FROM soft_limit)::float AS soft_limit_s,
+           extract(epoch FROM hard_limit)::float AS hard_limit_s, enabled, next_run_at, to_jsonb(latest) AS last_run
+    FROM totalizer.jobs LEFT JOIN LATERAL (
+        SELECT {_RUN} FROM totalizer.job_runs WHERE job = name ORDER BY id DESC LIMIT 1
+    ) AS latest ON true ORDER BY name"""
+_RUNS = f"SELECT {_RUN} FROM totalizer.job_runs WHERE job = %s ORDER BY id DESC LIMIT %s"
+
+
+def job_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> list[Any]:
+    """The routes."""
+
+    @get("/api/jobs", summary="The scheduled jobs")
+    async def list_jobs(request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Each with its schedule, its next run and its last one. Empty until a scheduler or a worker has started."""
+        await enter(authenticator, request, "jobs_read")
+        return json_answer({"jobs": await _rows(pool, _JOBS)})
+
+    @get("/api/jobs/{name:str}/runs", summary="The runs of a job")
+    async def list_runs(
+        request: Request[Any, Any, Any],
+        name: str,
+        limit: Annotated[str | None, Parameter(description=f"1 to {RUNS_MAX}; {RUNS_DEFAULT}.")] = None,
+    ) -> Response[bytes]:
+        """Newest first, without what they said: that may name other organisations."""
+        await enter(authenticator, request, "jobs_read")
+        found = await _rows(pool, _RUNS, _checked(name), _size(limit))
+        if not found and not await _rows(pool, "SELECT FROM totalizer.jobs WHERE name = %s", name):
+            raise _no_job(name)
+        return json_answer({"runs": found})
+
+    @post("/api/jobs/{name:str}/run", summary="Ask for a run of a job", status_code=202)
+    async def run(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
+        """It is run by the next scheduler or worker that looks. Asked for again before that, it is the same run."""
+        principal = await enter(authenticator, request, "jobs_run")
+        number = await _ask(pool, principal.organization_id, _checked(name))
+        if number is None:
+            raise _no_job(name)
+        answer = json_answer({"id": number, "job": name, "state": "requested"})
+        answer.status_code = 202
+        return answer
+
+    return [list_jobs, list_runs, run]
+
+
+async def _rows(pool: AsyncConnectionPool[Any], query: str, *parameters: object) -> list[dict[str, Any]]:
+    try:
+        async with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            found: list[dict[str, Any]] = await (await cursor.execute(query.encode(), parameters)).fetchall()
+            return found
+    except (psycopg.OperationalError, PoolTimeout) as error:
+        raise _away() from error
+
+
+async def _ask(pool: AsyncConnectionPool[Any], organization_id: str, name: str) -> int | None:
+    try:
+        async with writing_as(pool, organization_id) as connection:
+            row = await (await connection.execute("SELECT totalizer.request_job(%s)", [name])).fetchone()
+    except StoreUnavailable as error:
+        raise _away() from error
+    return None if row is None or row[0] is None else int(row[0])
+
+
+def _checked(name: str) -> str:
+    """A name that may be one of a job."""
+    if not name.isidentifier():
+        raise _no_job(name)
+    return name
+
+
+def _size(text: str | None) -> int:
+    if text is None:
+        return RUNS_DEFAULT
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+    if not 1 <= number <= RUNS_MAX:
+        raise Refused(Refusal.INVALID_QUERY, f"limit={text[:80]}: must be a whole number from 1 to {RUNS_MAX}")
+    return number
+
+
+def _away() -> Refused:
+    return Refused(Refusal.DATABASE_UNAVAILABLE, "the jobs cannot be reached at present; try again", retry_after_s=5)
+
+
+def _no_job(name: str) -> Refused:
+    return Refused(
+        Refusal.NOT_FOUND, f"{name[:80]!r} is no job that can be asked for; GET /api/jobs lists those that run"
+    )
