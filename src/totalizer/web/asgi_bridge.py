@@ -40,7 +40,13 @@ class AsgiBridge:
             proto.response_bytes(*problem.response(refused))
             return
         exchange = _Exchange(proto, body, self._stall_s)
-        await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
+        try:
+            await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
+        except Exception:
+            if not exchange.stalled:
+                raise
+            # Were the stream let go now, what came of it would look whole to a client that reads on.
+            await proto.client_disconnect()
 
 
 class _Exchange:
@@ -53,6 +59,8 @@ class _Exchange:
         self._headers: list[tuple[str, str]] = []
         self._stream: Any = None
         self._sent = asyncio.Event()
+        #: True once the client has taken nothing for too long.
+        self.stalled = False
 
     async def receive(self) -> dict[str, Any]:
         if not self._body_given:
@@ -81,8 +89,12 @@ class _Exchange:
         if self._stream is None:
             self._stream = self._proto.response_stream(self._status, self._headers)
         if body:
-            async with asyncio.timeout(self._stall_s):
-                await self._stream.send_bytes(bytes(body))
+            try:
+                async with asyncio.timeout(self._stall_s):
+                    await self._stream.send_bytes(bytes(body))
+            except TimeoutError:
+                self.stalled = True
+                raise
         if not more:
             # The answer ends when nobody holds its stream any more; this object may live until garbage is collected.
             self._stream = None

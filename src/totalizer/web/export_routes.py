@@ -17,6 +17,7 @@ from litestar.response import Stream
 from totalizer.query.exports.formats import CsvFormat, Format, JsonFormat, NdjsonFormat
 from totalizer.query.exports.service import Begun, ExportService, Page, Pages
 from totalizer.query.filters import wrong
+from totalizer.telemetry import logger
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 
@@ -146,9 +147,15 @@ async def _sent(pages: Pages, begun: Begun, writer: Format, packed: bool) -> Asy
 
     async with aclosing(pages):  # type: ignore[type-var]
         yield piece(writer.begin(begun))
-        async for page in pages:
-            assert not isinstance(page, Begun)
-            if data := await asyncio.to_thread(write, page):
-                yield data
+        try:
+            async for page in pages:
+                assert not isinstance(page, Begun)
+                if data := await asyncio.to_thread(write, page):
+                    yield data
+        except Exception as error:
+            # The server ends what breaks off like what is whole.
+            logger().error("an export broke off", reason=str(error))
+            yield piece(writer.broken())
+            raise
         last = await asyncio.to_thread(lambda: piece(writer.end()))
         yield last if pack is None else last + pack.flush()

@@ -25,8 +25,8 @@ from totalizer.store.roles import Role
 
 INSERT = (
     "INSERT INTO events.command_executions (organization_id, executed_at, id, received_at, user_id, command_name, "
-    "execution_time_ms, status) VALUES (%s, '2025-04-01T00:00:00Z', gen_random_uuid(), now(), gen_random_uuid(), %s, 1, "
-    "'success')"
+    "execution_time_ms, status) "
+    "VALUES (%s, '2025-04-01T00:00:00Z', gen_random_uuid(), now(), gen_random_uuid(), %s, 1, 'success')"
 )
 Work = Callable[[ExportService], Awaitable[Any]]
 
@@ -168,8 +168,9 @@ def test_a_cursor_of_a_database_that_was_restored_is_refused(
 ) -> None:
     _, cursor = export(organization)
     own: Ticket = read(cursor)
+    until = own.until
     for horizon in (
-        Horizon(own.until.xid, own.until.at, "other-1"), Horizon(own.until.xid + 1_000_000, own.until.at, own.until.cluster),
+        Horizon(until.xid, until.at, "other-1"), Horizon(until.xid + 1_000_000, until.at, until.cluster),
     ):  # fmt: skip
         with pytest.raises(Refused, match="restored") as refused:
             export(organization, after=Ticket(own.question, horizon).text)

@@ -18,6 +18,9 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 #: What makes a spreadsheet take a cell for a formula when it begins with it.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
+#: What stands at the end of an export that broke off, in quotes that do not end.
+BROKEN = b"the export broke off here"
+
 
 class Format(Protocol):
     """Writes one export. Its methods may take long, and touch nothing but the writer."""
@@ -34,6 +37,10 @@ class Format(Protocol):
 
     def end(self) -> bytes:
         """What stands after the last row."""
+        ...
+
+    def broken(self) -> bytes:
+        """What stands where an export broke off: no reader may take it for whole."""
         ...
 
 
@@ -65,6 +72,9 @@ class NdjsonFormat:
             return b""
         return _encoder.encode({"rows": self._rows, "next_cursor": self._next, **self._told}) + b"\n"
 
+    def broken(self) -> bytes:
+        return b'{"' + BROKEN
+
 
 class JsonFormat:
     """One object: what the export is of, `data`, and at the end `rows` and `next_cursor`."""
@@ -89,6 +99,9 @@ class JsonFormat:
 
     def end(self) -> bytes:
         return b"\n]," + _encoder.encode({"rows": self._rows, "next_cursor": self._next})[1:]
+
+    def broken(self) -> bytes:
+        return b""
 
 
 class CsvFormat:
@@ -115,6 +128,9 @@ class CsvFormat:
 
     def end(self) -> bytes:
         return b""
+
+    def broken(self) -> bytes:
+        return b'"' + BROKEN
 
 
 def safe_cell(text: str) -> str:
