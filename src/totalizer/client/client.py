@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from totalizer.client.answers import Answer, RealTime, Usage
+from totalizer.client.download import RESUMABLE, Download
 from totalizer.client.errors import ServerUnreachable
 from totalizer.client.export import CHUNK_EVENTS, Chunks, EventStream, Export, path_of
 from totalizer.client.http import Http, written
@@ -140,6 +142,36 @@ class Client:
         if form not in FORMATS:
             raise ConfigurationError(f"no format {form!r}; use {', '.join(FORMATS)}")
         return Export(self._http.open(path_of(form), {"what": what, **parameters}))
+
+    def download(
+        self,
+        path: Path,
+        form: str = "ndjson",
+        *,
+        chunk: int = CHUNK_EVENTS,
+        told: Callable[[int], None] = lambda _: None,
+        **parameters: Any,
+    ) -> tuple[int, str | None]:
+        """Single events into a file; what an earlier call has left off is gone on with.
+
+        Args:
+            path: of the file; it is there when it is whole, and `PATH.part` with `PATH.state` until then.
+            form: `ndjson` or `csv`.
+            chunk: events asked for at once.
+            told: called with the number of events so far.
+            parameters: of the export.
+
+        Returns:
+            How many events the file has, and the cursor for what is stored from then on.
+
+        Raises:
+            ServerRefused, ServerUnreachable: call it again to go on.
+            OSError: the file cannot be written.
+            ConfigurationError: a file of that format cannot be gone on with.
+        """
+        if form not in RESUMABLE:
+            raise ConfigurationError(f"no format {form!r} for this; use {', '.join(RESUMABLE)}, or export()")
+        return Download(self._http, form, path, parameters, events=chunk, told=told).run()
 
     def real_time(self, window: str = "5m", **parameters: Any) -> RealTime:
         """A live window, with what is not in the database yet (docs/reference/live.md).

@@ -95,6 +95,12 @@ def test_an_export_that_breaks_off_does_not_look_whole(large: Any, tmp_path: Pat
                 )
             end = to_the_end(client)
             assert end.endswith(b'"the export broke off here\r\n0\r\n\r\n'), end[-200:]
+
+        def well() -> bool:
+            with begin_again(api, large) as again:
+                return b" 200 " in again.recv(200)
+
+        wait_until(well, "new connections to the database")
         with begin(api, large) as client:
             end = to_the_end(client)
             assert end.endswith(b"Z\r\n\r\n0\r\n\r\n"), end[-200:]
