@@ -144,7 +144,7 @@ class ApiProcess:
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         self._leaving: list[asyncio.Future[None]] = []
         services = self._services()
-        bridge = AsgiBridge(create_api(services), self._bodies, stall_s=settings.export_stall_ms / 1000)
+        bridge = AsgiBridge(create_api(services), self._bodies)
         self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop)
         logger().info("api ready", journal=self._journal.id)
 

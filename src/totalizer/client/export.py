@@ -34,11 +34,14 @@ class Export:
 
     Attributes:
         cursor: stands for the export; `after=cursor` has what was stored after it. None for totals.
+        limit: events at most; there may be more. None for totals.
     """
 
     def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
         self._response = response
         self.cursor: str | None = response.headers.get("totalizer-cursor")
+        limit = response.headers.get("totalizer-limit")
+        self.limit: int | None = int(limit) if limit is not None else None
 
     def __iter__(self) -> Iterator[bytes]:
         try:

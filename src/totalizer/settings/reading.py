@@ -44,7 +44,7 @@ class ReadingSettings(BaseSettings):
     export_rows_max: Annotated[
         int,
         named("TOTALIZER_EXPORT_ROWS_MAX", "Events of one export; the next goes on where it ended.", ge=1),
-    ] = 10_000_000
+    ] = 200_000
     export_concurrency: Annotated[
         int,
         named("TOTALIZER_EXPORT_CONCURRENCY", "Exports of an organisation that run at once in a process.", ge=1),
@@ -60,8 +60,4 @@ class ReadingSettings(BaseSettings):
     export_timeout_ms: Annotated[
         int,
         named("TOTALIZER_EXPORT_TIMEOUT_MS", "Longest time of finding a page of an export.", ge=10, le=3_600_000),
-    ] = 60_000
-    export_stall_ms: Annotated[
-        int,
-        named("TOTALIZER_EXPORT_STALL_MS", "A client that takes nothing of a stream for so long is dropped.", ge=100),
     ] = 60_000

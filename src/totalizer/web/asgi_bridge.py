@@ -27,11 +27,10 @@ class AsgiBridge:
     Args:
         app: the application.
         bodies: reads the requests' bodies.
-        stall_s: longest time that a piece of a streamed answer waits for the client to take it.
     """
 
-    def __init__(self, app: ASGIApp, bodies: BodyReader, *, stall_s: float = 60.0) -> None:
-        self._app, self._bodies, self._stall_s = app, bodies, stall_s
+    def __init__(self, app: ASGIApp, bodies: BodyReader) -> None:
+        self._app, self._bodies = app, bodies
 
     async def __call__(self, scope: Any, proto: Any) -> None:
         try:
@@ -39,28 +38,20 @@ class AsgiBridge:
         except Refused as refused:
             proto.response_bytes(*problem.response(refused))
             return
-        exchange = _Exchange(proto, body, self._stall_s)
-        try:
-            await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
-        except Exception:
-            if not exchange.stalled:
-                raise
-            # Were the stream let go now, what came of it would look whole to a client that reads on.
-            await proto.client_disconnect()
+        exchange = _Exchange(proto, body)
+        await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
 
 
 class _Exchange:
     """The two callables of one ASGI request."""
 
-    def __init__(self, proto: Any, body: bytes, stall_s: float) -> None:
-        self._proto, self._body, self._stall_s = proto, body, stall_s
+    def __init__(self, proto: Any, body: bytes) -> None:
+        self._proto, self._body = proto, body
         self._body_given = False
         self._status = 500
         self._headers: list[tuple[str, str]] = []
         self._stream: Any = None
         self._sent = asyncio.Event()
-        #: True once the client has taken nothing for too long.
-        self.stalled = False
 
     async def receive(self) -> dict[str, Any]:
         if not self._body_given:
@@ -89,12 +80,7 @@ class _Exchange:
         if self._stream is None:
             self._stream = self._proto.response_stream(self._status, self._headers)
         if body:
-            try:
-                async with asyncio.timeout(self._stall_s):
-                    await self._stream.send_bytes(bytes(body))
-            except TimeoutError:
-                self.stalled = True
-                raise
+            await self._stream.send_bytes(bytes(body))
         if not more:
             # The answer ends when nobody holds its stream any more; this object may live until garbage is collected.
             self._stream = None

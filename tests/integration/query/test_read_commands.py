@@ -82,7 +82,7 @@ def test_a_download_goes_on_where_it_stopped(
     two: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    form: str,  # noqa: F811
+    form: str,
 ) -> None:
     mine, _ = two
     with Client(mine.url, mine.key) as client:

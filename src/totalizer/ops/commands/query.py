@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Optional
 
 import msgspec
@@ -23,6 +26,8 @@ from totalizer.ops.lazy import server_part
 
 #: Windows of a single line of numbers from which it is drawn as a line of blocks as well.
 SPARK_WINDOWS_MIN = 2
+#: What the end of an export holds that has more to come, as JSON and as Parquet, and how much of the end is looked at.
+MORE, END_BYTES = (b'"next_cursor":"', b"totalizer.next_cursor"), 1 << 16
 
 
 class QueryFormat(StrEnum):
@@ -175,9 +180,8 @@ def export(
     }  # fmt: skip
     asked |= {"aggregation_window": window, "group_by": group_by} if totals else {}
     with _client(url, key, home) as client:
-        if output is not None and not totals and form in (ExportFormat.NDJSON, ExportFormat.CSV):
-            count, cursor = client.download(output, form.value, told=_progress(), **asked)
-            ERR.print(f"{count} events in {output}", markup=False)
+        if not totals and form in (ExportFormat.NDJSON, ExportFormat.CSV):
+            cursor = _events(client, form, asked, output)
         else:
             cursor = _stream(client, form, "aggregated" if totals else "events", asked, output)
     if cursor_file is not None and cursor is not None:
@@ -214,19 +218,38 @@ def _draw(answer: Answer, path: Path) -> None:
     ERR.print(f"drawn into {path}", markup=False)
 
 
+def _events(client: Client, form: ExportFormat, asked: dict[str, Any], output: Path | None) -> str | None:
+    """Into a file that can be gone on with; without one by way of a file of the moment to standard output."""
+    if output is not None:
+        count, cursor = client.download(output, form.value, told=_progress(), **asked)
+        ERR.print(f"{count} events in {output}", markup=False)
+        return cursor
+    with TemporaryDirectory(prefix="totalizer-export-") as folder:
+        path = Path(folder) / "events"
+        _, cursor = client.download(path, form.value, **asked)
+        with path.open("rb") as file:
+            copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+    return cursor
+
+
 def _stream(client: Client, form: ExportFormat, what: str, asked: dict[str, Any], output: Path | None) -> str | None:
+    part = None if output is None else output.with_name(output.name + ".part")
+    end = b""
     with client.export(form.value, what=what, **asked) as export:
-        if output is None:
-            for piece in export:
-                sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
-            return export.cursor
-        part = output.with_name(output.name + ".part")
-        with part.open("wb") as file:
+        with nullcontext(sys.stdout.buffer) if part is None else part.open("wb") as file:
             for piece in export:
                 file.write(piece)
+                end = (end + piece)[-END_BYTES:]
+            file.flush()
+        if asked.get("limit") is None and any(mark in end for mark in MORE):
+            raise OperationError(
+                f"there are more events than one export of the server has ({export.limit}): take fewer at once with "
+                "--start and --end, or NDJSON or CSV, which go on by themselves"
+            )
+    if part is not None and output is not None:
         part.replace(output)
-        return export.cursor
+    return export.cursor
 
 
 def _kept(cursor_file: Path | None) -> str | None:

@@ -20,7 +20,7 @@ class ExportLimits(msgspec.Struct, frozen=True):
         timeout_ms: longest time of finding a page, milliseconds.
     """
 
-    rows: int = 10_000_000
+    rows: int = 200_000
     concurrency: int = 2
     concurrency_all: int = 8
     timeout_ms: int = 60_000
