@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from totalizer.clock import SYSTEM_CLOCK, Clock
+from totalizer.health.figures import Figures
 from totalizer.web.asgi_bridge import AsgiBridge
 from totalizer.web.ingest import Ingest
 from totalizer.web.live_socket import LiveSocket
@@ -15,6 +17,9 @@ Step = Callable[[], Coroutine[Any, Any, None]]
 
 Headers = list[tuple[str, str]]
 CLOSE = ("connection", "close")
+#: Where queries are.
+ASKED = "/api/metrics/"
+_NOT_ASKED = frozenset({f"{ASKED}health", f"{ASKED}performance"})
 
 
 class Front:
@@ -26,13 +31,24 @@ class Front:
         socket: the WebSocket.
         start: run on the event loop before the first request.
         stop: run on it after the last.
+        figures: told how long requests took.
 
     Attributes:
         closing: True to close each connection with the next answer on it.
     """
 
-    def __init__(self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        bridge: AsgiBridge,
+        socket: LiveSocket,
+        start: Step,
+        stop: Step,
+        figures: Figures,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
+        self._ingested, self._queried, self._monotonic = figures.ingested, figures.queried, clock.monotonic
         self.closing = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -46,10 +62,18 @@ class Front:
             proto = _Closing(proto)
         # What opens a WebSocket is a GET.
         if scope.method == "POST" and (routes := self._ingest.routes.get(scope.path)):
-            return self._ingest(scope, proto, routes)
+            return self._timed(self._ingest(scope, proto, routes), self._ingested)
         if scope.proto != "http":
             return self._socket(scope, proto)
-        return self._bridge(scope, proto)
+        answer = self._bridge(scope, proto)
+        if scope.path.startswith(ASKED) and scope.path not in _NOT_ASKED:
+            return self._timed(answer, self._queried)
+        return answer
+
+    async def _timed(self, answer: Awaitable[None], told: Callable[[float], None]) -> None:
+        began = self._monotonic()
+        await answer
+        told(self._monotonic() - began)
 
 
 class _Closing:
