@@ -8,6 +8,8 @@ const WHAT = ["not loaded", "not rolled up"];
 const by = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let drawn = null;
+let loading = null;
+let drawing = Promise.resolve();
 let turns = 0;
 
 async function ask(path) {
@@ -45,7 +47,7 @@ async function turn() {
     const since = new Date().toLocaleTimeString();
     try {
       await refresh();
-      if (turns++ % CHART_EVERY === 0) await chart();
+      if (turns++ % CHART_EVERY === 0) await draw();
     } catch (error) {
       if (by("stale").hidden) stale(`Not up to date since ${since}: ${error.message}`);
     }
@@ -94,9 +96,13 @@ async function chart() {
   return undefined;
 }
 
+// One after the other: a page that is resized is drawn again while it is being drawn.
+function draw() {
+  return drawing = drawing.then(chart, chart);
+}
+
 function library(src) {
-  if (window.vegaEmbed) return undefined;
-  return new Promise((done, failed) => {
+  return loading ??= new Promise((done, failed) => {
     const script = Object.assign(document.createElement("script"), { src, onload: done });
     script.onerror = () => failed(new Error("the chart library cannot be loaded"));
     document.head.append(script);
@@ -107,12 +113,12 @@ function redraw() {
   if (!drawn) return;
   drawn.finalize();
   drawn = null;
-  chart().catch((error) => stale(error.message));
+  draw().catch((error) => stale(error.message));
 }
 
 if (by("chart")) {
   dark.addEventListener("change", redraw);
   addEventListener("resize", redraw);
-  chart().catch((error) => stale(error.message));
+  draw().catch((error) => stale(error.message));
   setTimeout(turn, REFRESH_MS);
 }
