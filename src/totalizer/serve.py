@@ -20,7 +20,7 @@ from totalizer.app import (
     query_limits_of,
     secret_of,
     spool_of,
-)
+)  # fmt: skip
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
 from totalizer.parts import (
@@ -233,8 +233,8 @@ class ApiProcess:
         self._bodies.start()
         self._limiter.start()
         self._rejections.start()
-        self._live.start()
         self._figures.start()
+        self._live.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         loop.add_signal_handler(STOP_SIGNAL, self._end)
         end_with_parent()

@@ -21,7 +21,7 @@ from totalizer.edge.folder import write_file
 from totalizer.health.database import ASK_S, CONNECT_S, bounded
 from totalizer.telemetry import logger
 
-#: In the health folder: history that waits for the database, and silences.
+#: In the folder of health files: history that waits for the database, and silences.
 KEPT_FILE = "alerts-kept.json"
 #: The lock of the monitor that speaks for the installation.
 _LEAD = "SELECT pg_try_advisory_lock(hashtext('totalizer monitor'))"
@@ -52,7 +52,7 @@ class Book:
     """
 
     def __init__(self, dsn: Callable[[], str], host: str, folder: Path, clock: Clock) -> None:
-        self._dsn, self._host, self._path, self._clock = dsn, host, folder / KEPT_FILE, clock
+        self._dsn, self.host, self._path, self._clock = dsn, host, folder / KEPT_FILE, clock
         self._connection: Connection[Any] | None = None
         self._written: object = None
         self._kept, self._stored = self._load(), b""
@@ -105,20 +105,20 @@ class Book:
         self, connection: Connection[Any], standing: Mapping[str, Remembered], remedy: Callable[[str], str]
     ) -> None:
         rows = [
-            (self._host, key, rule_of(key), one.severity, one.message, remedy(rule_of(key)),
+            (self.host, key, rule_of(key), one.severity, one.message, remedy(rule_of(key)),
              utc_datetime(one.first_at * 1_000_000))
             for key, one in standing.items()
         ]  # fmt: skip
         with connection.transaction():
             if rows != self._written:
-                connection.execute("DELETE FROM totalizer.alerts WHERE host = %s", [self._host])
+                connection.execute("DELETE FROM totalizer.alerts WHERE host = %s", [self.host])
                 _many(connection, "INSERT INTO totalizer.alerts (host, key, rule, severity, message, remedy, since) "
                       "VALUES (%s, %s, %s, %s, %s, %s, %s)", rows)  # fmt: skip
             _many(
                 connection,
                 "INSERT INTO totalizer.alert_history (id, at, host, key, rule, kind, severity, message, silenced) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (id) DO NOTHING",
-                [(each.id, utc_datetime(each.at_ms * 1_000_000), self._host, *_columns(each))
+                [(each.id, utc_datetime(each.at_ms * 1_000_000), self.host, *_columns(each))
                  for each in self._kept.waiting],
             )  # fmt: skip
         self._written, self._kept.waiting = rows, []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from threading import Event
 
@@ -45,7 +44,7 @@ class Monitor:
         self.alerts = RuledAlerts(
             config.rules, config.alerts, channels, self._folder / STATE_FILE, interval_s, clock, book.silenced
         )
-        self._watch = Watch(config.rules, self.alerts, socket.gethostname(), clock)
+        self._watch = Watch(config.rules, self.alerts, book.host, clock)
         self._trend = Trend(self._folder)
         self._file_at = float("-inf")
 

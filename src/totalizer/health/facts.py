@@ -38,12 +38,12 @@ class DatabaseFacts(msgspec.Struct, frozen=True):
 
     Attributes:
         now_s: the database's clock, seconds since 1970 UTC.
-        marks: buckets that wait to be rolled up, counted up to 100 000.
+        marks: buckets that wait to be rolled up, counted up to 10 000.
         oldest_mark_s: seconds for which the oldest of them waits; None if none does.
         accepted_minute, accepted_hour: events loaded in the last minute and hour, whatever became of them.
         dead_lettered_hour: those among them that the database refused.
         without_fate: acknowledged events of the last two days that the ledger cannot account for.
-        letters: dead letters that wait, counted up to 100 000.
+        letters: dead letters that wait, counted up to 10 000.
         letters_hour: those that came in the last hour.
         gaps_day: stretches of journals that were found unreadable in the last day.
         partition_days: days from today on for which every event type has its partition, 8 at most.

@@ -38,15 +38,9 @@ class Front:
     """
 
     def __init__(
-        self,
-        ingest: Ingest,
-        bridge: AsgiBridge,
-        socket: LiveSocket,
-        start: Step,
-        stop: Step,
-        figures: Figures,
+        self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step, figures: Figures,
         clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
         self._ingested, self._queried, self._monotonic = figures.ingested, figures.queried, clock.monotonic
         self.closing = False
