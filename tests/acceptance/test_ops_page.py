@@ -70,7 +70,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def signing_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """A stack that takes tokens."""
-    running = RunningStack(tmp_path_factory.mktemp("operated") / "home", JWT_SECRET=SECRET)
+    running = RunningStack(tmp_path_factory.mktemp("operated") / "home", TOTALIZER_JWT_SECRET=SECRET)
     try:
         yield running
     finally:
@@ -138,6 +138,7 @@ def shots(page: Page, folder: Path) -> None:
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         page.set_viewport_size({"width": width, "height": 900})
         expect(page.locator("#chart canvas")).to_be_visible(timeout=PATIENCE_MS)
+        page.wait_for_timeout(1000)  # it is drawn anew
         page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
@@ -147,15 +148,15 @@ def test_a_dead_letter_is_retried_and_another_dropped(operator: Operator, strict
     operator.sign_in()
     letters = operator.api("/api/metrics/quarantine")["data"]
     assert operator.page.locator("#letters tbody tr").count() == len(letters) == 2
-    expect(operator.row("letters", str(kept))).to_contain_text(f"23514: {letters[0]['message'][:20]}")
+    expect(operator.page.locator(f"#letter-{kept}")).to_contain_text(f"23514: {letters[0]['message'][:20]}")
     operator.page.get_by_role("button", name=f"Retry {kept}").click()
     expect(operator.page.get_by_text(f"Event {kept} was refused again")).to_be_visible()
     operator.page.screenshot(path=str(tmp_path / "quarantine.png"), full_page=True)
     strict.lift()
     operator.page.get_by_role("button", name=f"Retry {kept}").click()
     expect(operator.page.get_by_text(f"Event {kept} is stored.")).to_be_visible()
-    expect(operator.row("letters", str(kept))).to_have_count(0)
-    operator.row("letters", str(dropped)).get_by_text("Drop…").click()
+    expect(operator.page.locator(f"#letter-{kept}")).to_have_count(0)
+    operator.page.locator(f"#letter-{dropped}").get_by_text("Drop…").click()
     operator.page.get_by_role("button", name=f"Drop {dropped} for good").click()
     expect(operator.page.get_by_text(f"Event {dropped} is dropped for good.")).to_be_visible()
     assert operator.api("/api/metrics/quarantine")["data"] == []

@@ -34,6 +34,27 @@ class Desk(NamedTuple):
         return h("form", token, children, method="post", action=PATH + path, class_=class_)
 
 
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        cells: as many as the table has heads.
+        name: its id; the first cell is its heading then.
+    """
+
+    cells: list[Child]
+    name: str | None
+
+    def markup(self, heads: tuple[str, ...]) -> Markup:
+        """The row; each cell knows its head, for where a row is shown as a list."""
+        cells = [
+            h("th", cell, scope="row", role="rowheader", data_head=head) if self.name and not place else
+            h("td", cell, role="cell", data_head=head)
+            for place, (cell, head) in enumerate(zip(self.cells, heads, strict=True))
+        ]  # fmt: skip
+        return h("tr", cells, id=self.name, role="row")
+
+
 def lag(shown: Shown) -> Markup:
     """What waits: in the journals, before the database, before the rollups."""
     report, sample = shown.report, sample_of(shown.report)
@@ -87,7 +108,7 @@ def quarantine(shown: Shown, desk: Desk) -> Markup:
     may = "quarantine_replay" in desk.actions
     rows = [
         _row(str(one["id"]), one["event_type"], f"{one['code']}: {one['message']}", moment(one["quarantined_at"]),
-             str(one["retries"]), _letter_forms(desk, one["id"]) if may else None)
+             str(one["retries"]), _letter_forms(desk, one["id"]) if may else None, name=f"letter-{one['id']}")
         for one in shown.stored.letters
     ]  # fmt: skip
     heads = ("Number", "Type", "Why it was refused", "Since (UTC)", "Retries", *(("Do",) if may else ()))
@@ -127,16 +148,18 @@ def _section(anchor: str, title: str, *children: Child) -> Markup:
     return h("section", h("h2", title, id=f"{anchor}-title"), children, id=anchor, aria_labelledby=f"{anchor}-title")
 
 
-def _table(name: str, caption: str, heads: tuple[str, ...], rows: list[Markup], nothing: str) -> Markup:
+def _table(name: str, caption: str, heads: tuple[str, ...], rows: list[Row], nothing: str) -> Markup:
+    """A table, that a phone shows as a list: roles, because a table that is laid out otherwise is none to readers."""
     if not rows:
         return h("div", h("p", nothing, class_="nothing"), id=name, data_live=True)
-    head = h("thead", h("tr", [h("th", text, scope="col") for text in heads]))
-    table = h("table", h("caption", caption), head, h("tbody", rows))
+    named = h("tr", [h("th", text, scope="col", role="columnheader") for text in heads], role="row")
+    body = h("tbody", [one.markup(heads) for one in rows], role="rowgroup")
+    table = h("table", h("caption", caption), h("thead", named, role="rowgroup"), body, role="table")
     return h("div", table, id=name, data_live=True, class_="scroll", tabindex="0", role="group", aria_label=caption)
 
 
-def _row(*cells: Child) -> Markup:
-    return h("tr", [h("td", cell) for cell in cells if cell is not None])
+def _row(*cells: Child, name: str | None = None) -> Row:
+    return Row([cell for cell in cells if cell is not None], name)
 
 
 def _card(name: str, title: str, figure: str, more: str) -> Markup:
@@ -197,16 +220,14 @@ def _letter_forms(desk: Desk, number: int) -> list[Markup]:
     return [desk.form(f"/quarantine/{number}/retry", h("button", "Retry", aria_label=f"Retry {number}")), drop]
 
 
-def _job(desk: Desk, one: dict[str, Any], *, may: bool) -> Markup:
+def _job(desk: Desk, one: dict[str, Any], *, may: bool) -> Row:
     name, last = one["name"], one["last_run"] or {}
     link = h("a", name, href=f"{PATH}?job={quote(name)}#runs", title=one["description"] or None)
     run = desk.form(f"/jobs/{quote(name)}/run", h("button", "Run now", aria_label=f"Run {name} now"))
     schedule = one["schedule"] or "by command only"
     schedule = schedule if one["enabled"] else f"{schedule} (switched off)"
     started = str(last["started_at"])[:19].replace("T", " ") if last.get("started_at") else "—"
-    return h(
-        "tr", h("th", link, scope="row"),
-        [h("td", cell) for cell in (schedule, badge(last["state"]) if last else "never ran",
-                                    duration(last.get("duration_s")), started, moment(one["next_run_at"]))],
-        h("td", run if one["schedule"] else "—") if may else None, id=f"job-{name}",
+    return _row(
+        link, schedule, badge(last["state"]) if last else "never ran", duration(last.get("duration_s")), started,
+        moment(one["next_run_at"]), (run if one["schedule"] else "—") if may else None, name=f"job-{name}",
     )  # fmt: skip
