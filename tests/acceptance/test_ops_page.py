@@ -139,8 +139,11 @@ def shots(page: Page, folder: Path) -> None:
         page.set_viewport_size({"width": width, "height": 900})
         expect(page.locator("#chart canvas")).to_be_visible(timeout=PATIENCE_MS)
         page.wait_for_timeout(1000)  # it is drawn anew
-        page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
+        page.screenshot(path=str(folder / f"{name}.png"), full_page=width > 640)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for anchor in ("health", "jobs"):
+        page.locator(f"#{anchor}").evaluate("section => section.scrollIntoView()")
+        page.screenshot(path=str(folder / f"phone-{anchor}.png"))
 
 
 def test_a_dead_letter_is_retried_and_another_dropped(operator: Operator, strict: Strict, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from totalizer.health.trend import sample_of
 from totalizer.web.operator.door import PATH
 from totalizer.web.operator.facts import HISTORY_MAX, LETTERS_MAX, Shown
 from totalizer.web.operator.markup import Child, Markup, h
-from totalizer.web.operator.words import badge, duration, moment, number, size
+from totalizer.web.operator.words import badge, duration, moment, number, prose, size
 
 #: How long alerts are silenced for: seconds, and in words.
 SILENCES_S = (("3600", "1 hour"), ("14400", "4 hours"), ("86400", "1 day"), ("604800", "7 days"))
@@ -85,7 +85,7 @@ def alerts(shown: Shown, desk: Desk) -> Markup:
     heads = ("Severity", "Rule", "What, and what to do", "Since (UTC)", *(("Silence",) if may and stored else ()))
     source = None if stored else "As this machine's monitor knows them: the database is away."
     return _section(
-        "alerts", "Alerts", h("p", source, class_="hint") if source else None,
+        "alerts", "Alerts", _live("source", h("p", source, class_="hint") if source else None),
         _table("standing", "Alerts that stand", heads, standing, "No alert stands."),
         _silences(shown, desk), _history(shown),
     )  # fmt: skip
@@ -104,24 +104,24 @@ def health(shown: Shown) -> Markup:
 def quarantine(shown: Shown, desk: Desk) -> Markup:
     """Events that the database refused: tried again, or dropped."""
     if shown.stored is None:
-        return _section("quarantine", "Quarantine", h("p", _AWAY))
+        return _section("quarantine", "Quarantine", _live("letters", h("p", _AWAY, class_="nothing")))
     may = "quarantine_replay" in desk.actions
     rows = [
-        _row(str(one["id"]), one["event_type"], f"{one['code']}: {one['message']}", moment(one["quarantined_at"]),
+        _row(str(one["id"]), one["event_type"], _why(one), moment(one["quarantined_at"]),
              str(one["retries"]), _letter_forms(desk, one["id"]) if may else None, name=f"letter-{one['id']}")
         for one in shown.stored.letters
     ]  # fmt: skip
     heads = ("Number", "Type", "Why it was refused", "Since (UTC)", "Retries", *(("Do",) if may else ()))
     what = "Dead letters of your organisation, newest first. They keep their ids: tried again, they count once. "
-    more = f"The newest {LETTERS_MAX}: `totalizer dead-letters list` shows more." if shown.stored.more_letters else None
-    hint = h("p", what, more, class_="hint")
+    more = f"The newest {LETTERS_MAX}: `totalizer dead-letters list` shows more." if shown.stored.more_letters else ""
+    hint = h("p", what, prose(more), class_="hint")
     return _section("quarantine", "Quarantine", hint, _table("letters", "Events in quarantine", heads, rows, "None."))
 
 
 def jobs(shown: Shown, desk: Desk) -> Markup:
     """The scheduled jobs, and asking for a run."""
     if shown.stored is None:
-        return _section("jobs", "Jobs", h("p", _AWAY))
+        return _section("jobs", "Jobs", _live("scheduled", h("p", _AWAY, class_="nothing")))
     may = "jobs_run" in desk.actions
     rows = [_job(desk, one, may=may) for one in shown.stored.jobs]
     heads = ("Job", "Schedule", "Last run", "Took", "Started (UTC)", "Next (UTC)", *(("Do",) if may else ()))
@@ -151,11 +151,16 @@ def _section(anchor: str, title: str, *children: Child) -> Markup:
 def _table(name: str, caption: str, heads: tuple[str, ...], rows: list[Row], nothing: str) -> Markup:
     """A table, that a phone shows as a list: roles, because a table that is laid out otherwise is none to readers."""
     if not rows:
-        return h("div", h("p", nothing, class_="nothing"), id=name, data_live=True)
+        return _live(name, h("p", nothing, class_="nothing"))
     named = h("tr", [h("th", text, scope="col", role="columnheader") for text in heads], role="row")
     body = h("tbody", [one.markup(heads) for one in rows], role="rowgroup")
     table = h("table", h("caption", caption), h("thead", named, role="rowgroup"), body, role="table")
     return h("div", table, id=name, data_live=True, class_="scroll", tabindex="0", role="group", aria_label=caption)
+
+
+def _live(name: str, *children: Child) -> Markup:
+    """What the script replaces when it changes. It is there whatever stands in it, so that it can change."""
+    return h("div", children, id=name, data_live=True)
 
 
 def _row(*cells: Child, name: str | None = None) -> Row:
@@ -168,11 +173,18 @@ def _card(name: str, title: str, figure: str, more: str) -> Markup:
 
 def _told(one: dict[str, Any]) -> list[Child]:
     remedy = one.get("remedy")
-    return [one["message"], [h("br"), h("span", remedy, class_="hint")] if remedy else None]
+    return [one["message"], [h("br"), h("span", prose(remedy), class_="hint")] if remedy else None]
+
+
+def _why(one: dict[str, Any]) -> list[Child]:
+    """PostgreSQL's sentence; its detail, which has the whole row, for who asks."""
+    sentence, cut, detail = one["message"].partition(" DETAIL: ")
+    more = h("details", h("summary", "Detail"), h("p", detail, class_="hint")) if cut else None
+    return [f"{one['code']}: {sentence}", more]
 
 
 def _found(one: CheckResult) -> list[Child]:
-    return [one.message, [h("br"), h("span", one.remedy, class_="hint")] if one.remedy else None]
+    return [one.message, [h("br"), h("span", prose(one.remedy), class_="hint")] if one.remedy else None]
 
 
 def _levels(one: CheckResult) -> str:
@@ -191,9 +203,9 @@ def _silence_form(desk: Desk, rule: str) -> Markup:
     )  # fmt: skip
 
 
-def _silences(shown: Shown, desk: Desk) -> Markup | None:
+def _silences(shown: Shown, desk: Desk) -> Markup:
     if shown.stored is None or not shown.stored.silences:
-        return h("div", id="silences", data_live=True)
+        return _live("silences")
     may = "alerts_silence" in desk.actions
     rows = [
         _row(one["rule"], moment(one["until"]), one["reason"] or "—", one["made_by"],
@@ -204,11 +216,18 @@ def _silences(shown: Shown, desk: Desk) -> Markup | None:
     return _table("silences", "Silences: these alerts stand, but nobody is told", heads, rows, "")
 
 
-def _history(shown: Shown) -> Markup | None:
-    if shown.stored is None:
-        return None
-    rows = [_row(moment(one["at"]), badge(one["kind"]), one["rule"], one["message"]) for one in shown.stored.history]
-    table = _table("told", f"The last {HISTORY_MAX}", ("At (UTC)", "What", "Rule", "Message"), rows, "Nothing yet.")
+def _history(shown: Shown) -> Markup:
+    rows = [
+        _row(moment(one["at"]), badge(one["kind"]), one["rule"], one["message"])
+        for one in (shown.stored.history if shown.stored else ())
+    ]
+    table = _table(
+        "told",
+        f"The last {HISTORY_MAX}",
+        ("At (UTC)", "What", "Rule", "Message"),
+        rows,
+        "Nothing yet." if shown.stored else _AWAY,
+    )
     return h("details", h("summary", "What became of alerts"), table)
 
 

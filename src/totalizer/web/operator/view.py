@@ -7,7 +7,7 @@ from totalizer.web.operator.door import PATH
 from totalizer.web.operator.facts import Shown
 from totalizer.web.operator.markup import Child, Markup, document, h
 from totalizer.web.operator.sections import Desk, alerts, health, jobs, lag, quarantine, runs
-from totalizer.web.operator.words import badge
+from totalizer.web.operator.words import badge, prose
 
 _TITLE = "Totalizer · operations"
 _SECTIONS = (("lag", "Lag"), ("alerts", "Alerts"), ("health", "Health"), ("quarantine", "Quarantine"), ("jobs", "Jobs"))
@@ -56,7 +56,7 @@ def sign_in_page(token: str, refusal: str | None) -> bytes:
         h("label", "API key or token", for_="credential"),
         h("input", id="credential", name="credential", type="password", required=True, autofocus=True,
           autocomplete="current-password", spellcheck="false", aria_describedby="hint"),
-        h("button", "Sign in"), h("p", hint, id="hint", class_="hint"),
+        h("button", "Sign in"), h("p", prose(hint), id="hint", class_="hint"),
         method="post", action=f"{PATH}/sign-in", class_="sign-in",
     )  # fmt: skip
     return _page([h("main", h("h1", "Operations"), form)])
@@ -101,6 +101,6 @@ def _troubles(shown: Shown) -> Markup:
 def _trouble(one: CheckResult) -> Markup:
     parts: list[Child] = [
         badge(one.status), h("strong", one.name.replace("_", " ").capitalize()), f": {one.message}.",
-        h("br"), h("span", "What to do: ", class_="hint"), one.remedy,
+        h("br"), h("span", "What to do: ", class_="hint"), prose(one.remedy),
     ]  # fmt: skip
     return h("p", parts, class_=f"trouble {one.status}")

@@ -20,6 +20,11 @@ def badge(state: str) -> Markup:
     return h("span", state.replace("_", " "), class_=f"badge {_TONES.get(state, 'quiet')}")
 
 
+def prose(text: str) -> list[str | Markup]:
+    """A text in which backquotes stand around what is typed."""
+    return [h("code", part) if place % 2 else part for place, part in enumerate(text.split("`"))]
+
+
 def number(value: float | None, unit: str = "") -> str:
     """A number with its unit; `—` if there is none."""
     if value is None:

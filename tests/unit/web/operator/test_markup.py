@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from totalizer.web.operator.markup import document, h
-from totalizer.web.operator.words import badge, duration, moment, number, size
+from totalizer.web.operator.words import badge, duration, moment, number, prose, size
 
 
 def test_texts_and_attributes_are_escaped() -> None:
@@ -48,3 +48,7 @@ def test_numbers_are_as_people_read_them(shown: str, text: str) -> None:
 def test_moments_are_to_the_second() -> None:
     at = datetime(2026, 11, 22, 10, 5, 7, 123, tzinfo=UTC)
     assert moment(at) == '<time datetime="2026-11-22T10:05:07.000123+00:00">2026-11-22 10:05:07</time>'
+
+
+def test_what_is_typed_is_code() -> None:
+    assert h("p", prose("run `a < b` now")) == "<p>run <code>a &lt; b</code> now</p>"
