@@ -37,7 +37,7 @@ SECURITY_HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 _NO_STORE = {"cache-control": "no-store"}
-_ASSETS = {"ops.js": "text/javascript; charset=utf-8", "ops.css": "text/css; charset=utf-8"}
+_ASSETS = {"ops.js": "text/javascript", "ops.css": "text/css"}
 
 Request_ = Request[Any, Any, Any]
 
@@ -160,7 +160,7 @@ def _sentence(detail: str) -> str:
 
 
 def _html(content: bytes, status: int = 200) -> Response[bytes]:
-    return Response(content, status_code=status, media_type="text/html; charset=utf-8", headers=_NO_STORE)
+    return Response(content, status_code=status, media_type=MediaType.HTML, headers=_NO_STORE)
 
 
 def _refused(_: Request_, refused: Refused) -> Response[bytes]:
