@@ -19,7 +19,8 @@ Headers = list[tuple[str, str]]
 CLOSE = ("connection", "close")
 #: Where queries are.
 ASKED = "/api/metrics/"
-_NOT_ASKED = frozenset({f"{ASKED}health", f"{ASKED}performance"})
+#: Not those of health, nor answers that last for as long as somebody listens.
+_NOT_ASKED = tuple(f"{ASKED}{route}" for route in ("health", "performance", "live", "export"))
 
 
 class Front:
@@ -31,7 +32,7 @@ class Front:
         socket: the WebSocket.
         start: run on the event loop before the first request.
         stop: run on it after the last.
-        figures: told how long requests took.
+        figures: told how long queries took.
 
     Attributes:
         closing: True to close each connection with the next answer on it.
@@ -42,7 +43,7 @@ class Front:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
-        self._ingested, self._queried, self._monotonic = figures.ingested, figures.queried, clock.monotonic
+        self._queried, self._monotonic = figures.queried, clock.monotonic
         self.closing = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -56,18 +57,17 @@ class Front:
             proto = _Closing(proto)
         # What opens a WebSocket is a GET.
         if scope.method == "POST" and (routes := self._ingest.routes.get(scope.path)):
-            return self._timed(self._ingest(scope, proto, routes), self._ingested)
+            return self._ingest(scope, proto, routes)
         if scope.proto != "http":
             return self._socket(scope, proto)
         answer = self._bridge(scope, proto)
-        if scope.path.startswith(ASKED) and scope.path not in _NOT_ASKED:
-            return self._timed(answer, self._queried)
-        return answer
+        path = scope.path
+        return self._timed(answer) if path.startswith(ASKED) and not path.startswith(_NOT_ASKED) else answer
 
-    async def _timed(self, answer: Awaitable[None], told: Callable[[float], None]) -> None:
+    async def _timed(self, answer: Awaitable[None]) -> None:
         began = self._monotonic()
         await answer
-        told(self._monotonic() - began)
+        self._queried(self._monotonic() - began)
 
 
 class _Closing:
