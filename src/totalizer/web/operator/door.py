@@ -154,5 +154,6 @@ def _members(session: OperatorSession) -> dict[str, Any]:
 
 def _cookie(request: Request[Any, Any, Any], name: str, value: str, max_age: int | None) -> Cookie:
     # Behind a proxy that ends TLS, the proxy says so. Somebody who lies about it only hurts themselves.
-    secure = "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
+    forwarded = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    secure = "https" in (request.url.scheme, forwarded)
     return Cookie(key=name, value=value, path=PATH, max_age=max_age, secure=secure, httponly=True, samesite="strict")
