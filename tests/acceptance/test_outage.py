@@ -93,6 +93,7 @@ def test_postgresql_stops_everybody_is_told_and_after_the_restart_the_books_are_
             server.start()
             wait_until(lambda: bool(hook.told("resolved", "database")), "the word that it is over", TOLD_S)
             expect(page.locator("#troubles")).not_to_contain_text("Start PostgreSQL", timeout=TOLD_S * 1000)
+            expect(page.locator("#job-verify")).to_be_visible(timeout=TOLD_S * 1000)
             stack.drain()
             code, text = command(stack, given, "verify")
             assert (code, "all 1 balance" in text) == (0, True), text
@@ -109,4 +110,5 @@ def told(page: Page, folder: Path) -> None:
         expect(trouble).to_contain_text("Database: ", timeout=TOLD_S * 1000)
         expect(trouble).to_contain_text("What to do: Start PostgreSQL")
         expect(page.locator("#state")).to_have_text("unhealthy")
+        expect(page.locator("#scheduled")).to_have_text("Not known while the database is away.")
     page.screenshot(path=str(folder / "outage.png"), full_page=True)
