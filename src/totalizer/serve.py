@@ -168,6 +168,7 @@ class ApiProcess:
         from totalizer.web.api import Services
         from totalizer.web.identity import Authenticator
         from totalizer.web.live_channel import Seats
+        from totalizer.web.operator.session import session_key
         from totalizer.web.quarantine import Quarantine
         from totalizer.web.receipts import Receipts, receipt_key
         from totalizer.web.rejections import Rejections
@@ -196,7 +197,7 @@ class ApiProcess:
             health=self._health(), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
             usage=UsageServices(self._authenticator, pool, self._usage, SYSTEM_CLOCK), live=self._live,
-            seats=self._seats,
+            seats=self._seats, session_key=session_key(secret_of(settings)),
         )  # fmt: skip
 
     def _health(self) -> HealthServices:

@@ -30,6 +30,7 @@ from totalizer.web.job_routes import job_routes
 from totalizer.web.key_routes import key_routes
 from totalizer.web.live_channel import Seats
 from totalizer.web.live_routes import live_routes
+from totalizer.web.operator.routes import OperatorServices, operator_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
 from totalizer.web.query_routes import QueryRoutes, query_routes
@@ -58,11 +59,15 @@ class Services(msgspec.Struct, frozen=True):
     usage: UsageServices
     live: LiveWindows
     seats: Seats
+    session_key: bytes
 
 
 def create_api(services: Services) -> Litestar:
     """The application. Its parts are opened and closed by who made them."""
     fates = FateServices(services.authenticator, services.pool, services.receipts, services.quarantine)
+    operator = OperatorServices(
+        services.authenticator, services.pool, services.health.gatherer, services.quarantine, services.session_key
+    )
     return Litestar(
         route_handlers=[
             *health_routes(services.health),
@@ -77,6 +82,7 @@ def create_api(services: Services) -> Litestar:
             *alert_routes(services.authenticator, services.pool, services.health.gatherer.folder),
             *live_routes(services.authenticator, services.live, services.seats),
             *page_routes(),
+            operator_routes(operator),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
         openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
