@@ -11,7 +11,16 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
-from totalizer.app import aggregation_of, catalog_for, dsn_of, query_limits_of, secret_of, spool_of
+from totalizer.app import (
+    aggregation_of,
+    catalog_for,
+    dsn_of,
+    measure,
+    metrics_of,
+    query_limits_of,
+    secret_of,
+    spool_of,
+)
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
 from totalizer.parts import (
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     from totalizer.web.front import Front
     from totalizer.web.ingest import Ingest
     from totalizer.web.live_socket import LiveSocket
+    from totalizer.web.metrics_routes import MetricsServices
     from totalizer.web.receipts import Receipts
     from totalizer.web.sessions import Sessions
 
@@ -96,7 +106,8 @@ def create_front(listener: int) -> Front:
         listener: descriptor of the socket that connections are accepted from.
     """
     settings = load_settings()
-    configure_logging(settings.log_level, "api")
+    configure_logging(settings.log_level, "api", form=settings.log_format)
+    measure(settings, "api")
     process = ApiProcess(settings, listener)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()
@@ -176,8 +187,17 @@ class ApiProcess:
             aggregation=aggregation_of(settings), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
             usage=UsageServices(self._authenticator, pool, self._usage, SYSTEM_CLOCK), live=self._live,
-            seats=self._seats,
+            seats=self._seats, metrics=self._metrics(),
         )  # fmt: skip
+
+    def _metrics(self) -> MetricsServices:
+        from totalizer.web.gauges import Gauges
+        from totalizer.web.metrics_routes import MetricsServices
+
+        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool)
+        return MetricsServices(
+            metrics_of(self._settings) if self._settings.metrics else None, self._settings.metrics_token
+        )
 
     def _ingest(self, collector: Collector, receipts: Receipts, sessions: Sessions) -> Ingest:
         from totalizer.web.idempotency import Repeats
@@ -209,6 +229,7 @@ class ApiProcess:
         self._limiter.start()
         self._rejections.start()
         self._live.start()
+        self._gauges.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         loop.add_signal_handler(STOP_SIGNAL, self._end)
         end_with_parent()
@@ -234,6 +255,7 @@ class ApiProcess:
 
     async def _stop(self) -> None:
         self._bodies.stop()
+        await self._gauges.stop()
         await self._limiter.stop()
         await self._rejections.stop()
         await self._live.stop()

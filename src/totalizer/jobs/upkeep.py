@@ -7,6 +7,8 @@ from typing import Any
 from totalizer.errors import OperationError
 from totalizer.jobs.job import Context
 from totalizer.load.retry import DeadLetterLoader
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import BUCKETS, REFRESH
 from totalizer.rollup.refresh import refresh
 from totalizer.rollup.verify import verify as verify_books
 from totalizer.store import dead_letters, ledger, runs
@@ -23,7 +25,11 @@ NAMED_MAX = 20
 
 def refresh_rollups(context: Context) -> dict[str, Any]:
     """Recompute the rollups' marked buckets."""
+    began = context.clock.monotonic()
     done = refresh(context.connection)
+    if done.buckets:
+        MEASURES.observe(REFRESH, context.clock.monotonic() - began)
+        MEASURES.count(BUCKETS, by=done.buckets)
     return {"buckets": done.buckets, "skipped_shards": done.skipped}
 
 

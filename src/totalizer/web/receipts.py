@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from totalizer.clock import Clock
 from totalizer.errors import Refusal, Refused
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import ACCEPTED
 
 SECONDS_A_DAY = 86_400
 #: Organisations whose seals are kept begun; beyond it the oldest are begun again.
@@ -73,6 +75,8 @@ class Receipts:
             sequence: number of the journal's record.
             accepted: how many events it holds.
         """
+        # Every way in makes one for each record that is on disk, and a repeated request is answered with the first's.
+        MEASURES.count(ACCEPTED, by=accepted)
         text = f"{self._journal}-{sequence:x}-{accepted}-{self._clock.now_ns() // 1_000_000_000:x}"
         return f"{text}-{self._seal(organization_id, text.encode())}".encode()
 
