@@ -11,6 +11,31 @@ from totalizer.metrics.slot import NUMBERS_MAX, Key, Slot
 from totalizer.metrics.table import LOST, Metric
 
 
+class Series:
+    """One metric with labels, for the hot path: one thread only measures it.
+
+    Args:
+        values: where its numbers are.
+        place: the first of them.
+        bounds: of a histogram.
+    """
+
+    __slots__ = ("_bounds", "_place", "_sum", "_values")
+
+    def __init__(self, values: array[float] | memoryview[float], place: int, bounds: tuple[float, ...]) -> None:
+        self._values, self._place, self._bounds, self._sum = values, place, bounds, place + len(bounds) + 1
+
+    def add(self, number: float) -> None:
+        """Count so many more."""
+        self._values[self._place] += number
+
+    def observe(self, seconds: float) -> None:
+        """Note a duration."""
+        values = self._values
+        values[self._place + bisect_left(self._bounds, seconds)] += 1
+        values[self._sum] += seconds
+
+
 class Measures:
     """The numbers of one process. Any thread may measure.
 
@@ -78,6 +103,14 @@ class Measures:
                 values, bounds = self._values, metric.bounds
                 values[place + bisect_left(bounds, seconds)] += times
                 values[place + len(bounds) + 1] += seconds * times
+
+    def series(self, metric: Metric, *labels: str) -> Series:
+        """A metric with labels, to be measured by the calling thread alone, until `open` or `close`."""
+        with self._lock:
+            place = self._place(metric, labels)
+            if place is None:
+                return Series(array("d", bytes(8 * metric.size)), 0, metric.bounds)
+            return Series(self._values, place, metric.bounds)
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
         """Tell a number of this moment.

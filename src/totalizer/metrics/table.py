@@ -11,8 +11,7 @@ from typing import Final, Literal
 
 PREFIX: Final = "totalizer_"
 #: Upper bounds in seconds: of a request, of what a database does, of a job.
-_REQUEST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_ACK: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_REQUEST: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WORK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 _JOB: Final = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
@@ -55,9 +54,8 @@ def _histogram(name: str, bounds: tuple[float, ...], help_: str, *labels: str) -
 
 
 REQUESTS: Final = _histogram(
-    "http_request_duration", _REQUEST, "How long requests took to be answered.", "method", "route", "status"
+    "http_request_duration", _REQUEST, "How long requests took to be answered.", "kind", "method", "route", "status"
 )
-ACK: Final = _histogram("ingest_ack", _ACK, "How long it took until events were durable and their sender was told.")
 ACCEPTED: Final = _counter("ingest_events_accepted", "Events that were acknowledged.")
 REJECTED: Final = _counter("ingest_events_rejected", "Events that were not accepted, by the reason.", "code")
 JOURNAL_BYTES: Final = _gauge("journal_bytes", "Disk that journals take.")
@@ -80,7 +78,7 @@ PROCESSES: Final = _gauge("processes", "Processes that run on the data folder.",
 METRICS: Final = {
     metric.name: metric
     for metric in (
-        LOST, REQUESTS, ACK, ACCEPTED, REJECTED, JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG,
+        LOST, REQUESTS, ACCEPTED, REJECTED, JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG,
         LOAD_FAILURES, REFRESH, BUCKETS, JOBS, ANSWERS, LIVE_CONNECTIONS, LIVE_BYTES, POOL_WAITING,
     )
 }  # fmt: skip

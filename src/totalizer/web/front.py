@@ -9,7 +9,8 @@ from typing import Any
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.metrics import MEASURES
-from totalizer.metrics.table import ACK, REQUESTS
+from totalizer.metrics.measures import Series
+from totalizer.metrics.table import REQUESTS
 from totalizer.telemetry import logger
 from totalizer.web.asgi_bridge import AsgiBridge
 from totalizer.web.exchange import Exchange
@@ -47,6 +48,8 @@ class Front:
     ) -> None:  # fmt: skip
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
         self._monotonic = clock.monotonic
+        #: Of the hot path, by path and status.
+        self._taken_in: dict[tuple[str, int], Series] = {}
         #: Of each request, if that is logged: asking the logger each time would cost more than most of the rest.
         self._log = logger() if logger().is_enabled_for(logging.DEBUG) else None
         self.closing = False
@@ -71,10 +74,14 @@ class Front:
             await self._ingest(scope, exchange, routes)
         finally:
             took = self._monotonic() - began
-            MEASURES.observe(REQUESTS, took, "POST", scope.path, _CLASSES[exchange.status // 100])
-            if exchange.status // 100 == 2:
-                MEASURES.observe(ACK, took)
-            self._tell(scope, exchange, took)
+            key = scope.path, exchange.status
+            series = self._taken_in.get(key)
+            if series is None:
+                labels = "ingest", "POST", scope.path, _CLASSES[exchange.status // 100]
+                series = self._taken_in[key] = MEASURES.series(REQUESTS, *labels)
+            series.observe(took)
+            if self._log is not None:
+                self._tell(scope, exchange, took)
 
     async def _ask(self, scope: Any, exchange: Exchange) -> None:
         began = self._monotonic()
@@ -84,7 +91,7 @@ class Front:
         finally:
             took, method = self._monotonic() - began, scope.method
             MEASURES.observe(
-                REQUESTS, took, method if method in _METHODS else "other", exchange.route or "other",
+                REQUESTS, took, "ask", method if method in _METHODS else "other", exchange.route or "other",
                 _CLASSES[exchange.status // 100],
             )  # fmt: skip
             self._tell(scope, exchange, took)

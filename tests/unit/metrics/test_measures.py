@@ -14,17 +14,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from totalizer.metrics import Measures, metrics_text
 from totalizer.metrics.slot import NUMBERS_MAX
-from totalizer.metrics.table import ACCEPTED, ACK, JOURNAL_BYTES, LOST, METRICS, PROCESSES, REQUESTS
+from totalizer.metrics.table import ACCEPTED, JOURNAL_BYTES, LOAD, LOST, METRICS, PROCESSES, REQUESTS
 
 #: Counts until it is killed; says when it has counted.
 CHILD = """
 import sys
 from pathlib import Path
 from totalizer.metrics import MEASURES
-from totalizer.metrics.table import ACCEPTED, ACK, JOURNAL_BYTES
+from totalizer.metrics.table import ACCEPTED, JOURNAL_BYTES, LOAD
 MEASURES.open(Path(sys.argv[1]), "api")
 MEASURES.count(ACCEPTED, by=1000)
-MEASURES.observe(ACK, 0.004)
+MEASURES.observe(LOAD, 0.004)
 MEASURES.set(JOURNAL_BYTES, 500)
 sys.stdout.write("counted\\n")
 sys.stdout.flush()
@@ -61,7 +61,7 @@ def test_a_killed_process_loses_nothing_and_its_successor_counts_on(tmp_path: Pa
     first, second = child(tmp_path), child(tmp_path)
     both = read(tmp_path)
     assert both[ACCEPTED.name] == 2000
-    assert both[f"{ACK.name}_count"] == 2
+    assert both[f"{LOAD.name}_count"] == 2
     assert both[JOURNAL_BYTES.name] == 1000
     assert both[f"{PROCESSES.name}{{component=api}}"] == 2
     end(first, signal.SIGKILL)
@@ -81,16 +81,16 @@ def test_a_killed_process_loses_nothing_and_its_successor_counts_on(tmp_path: Pa
 def test_a_histogram_is_cumulated_and_agrees_with_its_count_and_sum(tmp_path: Path) -> None:
     measures = Measures()
     measures.open(tmp_path, "loader")
-    for seconds in (0.0001, 0.0005, 0.0006, 3.0, 900.0):
-        measures.observe(ACK, seconds)
-    measures.observe(ACK, 0.004, times=10)
+    for seconds in (0.001, 0.005, 0.006, 3.0, 900.0):
+        measures.observe(LOAD, seconds)
+    measures.observe(LOAD, 0.04, times=10)
     found = read(tmp_path)
     # A bound belongs to its bucket.
-    assert found[f"{ACK.name}_bucket{{le=0.0005}}"] == 2
-    assert found[f"{ACK.name}_bucket{{le=0.001}}"] == 3
-    assert found[f"{ACK.name}_bucket{{le=5.0}}"] == 14
-    assert found[f"{ACK.name}_bucket{{le=+Inf}}"] == found[f"{ACK.name}_count"] == 15
-    assert found[f"{ACK.name}_sum"] == pytest.approx(903.0412)
+    assert found[f"{LOAD.name}_bucket{{le=0.005}}"] == 2
+    assert found[f"{LOAD.name}_bucket{{le=0.01}}"] == 3
+    assert found[f"{LOAD.name}_bucket{{le=5.0}}"] == 14
+    assert found[f"{LOAD.name}_bucket{{le=+Inf}}"] == found[f"{LOAD.name}_count"] == 15
+    assert found[f"{LOAD.name}_sum"] == pytest.approx(903.412)
     measures.close()
 
 
@@ -126,7 +126,7 @@ def test_without_room_measurements_are_counted_as_lost_and_nothing_else_is_touch
     measures.count(ACCEPTED, by=5)
     room = NUMBERS_MAX // REQUESTS.size
     for number in range(room + 3):
-        measures.observe(REQUESTS, 1.0, "GET", f"/{number}", "2xx")
+        measures.observe(REQUESTS, 1.0, "ask", "GET", f"/{number}", "2xx")
     found = read(tmp_path)
     assert found[ACCEPTED.name] == 5
     kept = sum(value for name, value in found.items() if name.startswith(f"{REQUESTS.name}_count"))
@@ -138,7 +138,7 @@ def test_without_room_measurements_are_counted_as_lost_and_nothing_else_is_touch
 def test_values_of_labels_are_escaped(tmp_path: Path) -> None:
     measures = Measures()
     measures.open(tmp_path, "api")
-    measures.observe(REQUESTS, 1.0, "GET", 'a"b\\c\nd', "2xx")
+    measures.observe(REQUESTS, 1.0, "ask", "GET", 'a"b\\c\nd', "2xx")
     families = text_string_to_metric_families(metrics_text(tmp_path))
     routes = {sample.labels.get("route") for family in families for sample in family.samples} - {None}
     assert routes == {'a"b\\c\nd'}
@@ -154,3 +154,20 @@ def test_every_metric_is_there_from_the_start_and_well_named(tmp_path: Path) -> 
         assert (metric.kind == "counter") == metric.name.endswith("_total")
         assert not set(metric.labels) & {"organization_id", "organization", "key", "user_id", "le"}
     assert os.listdir(tmp_path) == [], "asking makes nothing"
+
+
+def test_a_series_of_the_hot_path_is_the_same_metric(tmp_path: Path) -> None:
+    measures = Measures()
+    measures.open(tmp_path, "api")
+    series, counted = measures.series(LOAD), measures.series(ACCEPTED)
+    measures.observe(LOAD, 0.02)
+    series.observe(0.02)
+    series.observe(1000.0)
+    counted.add(3)
+    measures.count(ACCEPTED)
+    found = read(tmp_path)
+    assert found[f"{LOAD.name}_bucket{{le=0.025}}"] == 2
+    assert found[f"{LOAD.name}_count"] == 3
+    assert found[f"{LOAD.name}_sum"] == pytest.approx(1000.04)
+    assert found[ACCEPTED.name] == 4
+    measures.close()
