@@ -18,6 +18,8 @@ from totalizer.app import (
     export_limits_of,
     gatherer_of,
     health_config,
+    measure,
+    metrics_of,
     query_limits_of,
     secret_of,
     spool_of,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from totalizer.web.health_routes import HealthServices
     from totalizer.web.ingest import Ingest
     from totalizer.web.live_socket import LiveSocket
+    from totalizer.web.metrics_routes import MetricsServices
     from totalizer.web.receipts import Receipts
     from totalizer.web.sessions import Sessions
 
@@ -108,7 +111,8 @@ def create_front(listener: int) -> Front:
         listener: descriptor of the socket that connections are accepted from.
     """
     settings = load_settings()
-    configure_logging(settings.log_level, "api")
+    configure_logging(settings.log_level, "api", form=settings.log_format)
+    measure(settings, "api")
     process = ApiProcess(settings, listener)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()
@@ -198,6 +202,7 @@ class ApiProcess:
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
             usage=UsageServices(self._authenticator, pool, self._usage, SYSTEM_CLOCK), live=self._live,
             seats=self._seats, session_key=session_key(secret_of(settings)),
+            metrics=self._metrics(),
         )  # fmt: skip
 
     def _health(self) -> HealthServices:
@@ -207,6 +212,15 @@ class ApiProcess:
             self._gatherer, self._pool, self._redis, aggregation_of(self._settings),
             lambda: self._journal.stats().refusal,
         )  # fmt: skip
+
+    def _metrics(self) -> MetricsServices:
+        from totalizer.web.gauges import Gauges
+        from totalizer.web.metrics_routes import MetricsServices
+
+        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool)
+        return MetricsServices(
+            metrics_of(self._settings) if self._settings.metrics else None, self._settings.metrics_token
+        )
 
     def _ingest(self, collector: Collector, receipts: Receipts, sessions: Sessions) -> Ingest:
         from totalizer.web.idempotency import Repeats
@@ -239,6 +253,7 @@ class ApiProcess:
         self._rejections.start()
         self._figures.start()
         self._live.start()
+        self._gauges.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         loop.add_signal_handler(STOP_SIGNAL, self._end)
         end_with_parent()
@@ -266,6 +281,7 @@ class ApiProcess:
         self._bodies.stop()
         await self._figures.stop()
         self._gatherer.close()
+        await self._gauges.stop()
         await self._limiter.stop()
         await self._rejections.stop()
         await self._live.stop()

@@ -19,6 +19,7 @@ COMMANDS = {
     "down": ("up", "down"),
     "demo": ("demo", "demo"),
     "status": ("status", "status"),
+    "doctor": ("doctor", "doctor"),
     "import": ("import_", "app"),
     "query": ("query", "query"),
     "export": ("query", "export"),

@@ -30,6 +30,7 @@ from totalizer.web.job_routes import job_routes
 from totalizer.web.key_routes import key_routes
 from totalizer.web.live_channel import Seats
 from totalizer.web.live_routes import live_routes
+from totalizer.web.metrics_routes import MetricsServices, metrics_routes
 from totalizer.web.operator.routes import OperatorServices, operator_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
@@ -60,6 +61,7 @@ class Services(msgspec.Struct, frozen=True):
     live: LiveWindows
     seats: Seats
     session_key: bytes
+    metrics: MetricsServices
 
 
 def create_api(services: Services) -> Litestar:
@@ -81,6 +83,7 @@ def create_api(services: Services) -> Litestar:
             *job_routes(services.authenticator, services.pool),
             *alert_routes(services.authenticator, services.pool, services.health.gatherer.folder),
             *live_routes(services.authenticator, services.live, services.seats),
+            *metrics_routes(services.metrics),
             *page_routes(),
             operator_routes(operator),
         ],
@@ -111,5 +114,8 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    logger().error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    request_id = request.scope["state"].get("request_id")
+    logger().error(
+        "request failed", request_id=request_id, method=request.method, path=request.url.path, exc_info=error
+    )
     return _problem(Refused(Refusal.INTERNAL, "something went wrong here; it has been logged"))

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from totalizer.errors import Refused
 from totalizer.web import problem
 from totalizer.web.body import BodyReader
+from totalizer.web.exchange import Exchange as WebExchange
 
 #: Characters a path may hold as they are (RFC 3986 §3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=~"
@@ -32,14 +33,19 @@ class AsgiBridge:
     def __init__(self, app: ASGIApp, bodies: BodyReader) -> None:
         self._app, self._bodies = app, bodies
 
-    async def __call__(self, scope: Any, proto: Any) -> None:
+    async def __call__(self, scope: Any, proto: WebExchange) -> None:
         try:
             body = await self._bodies.read(proto, scope.headers.get("content-length"))
         except Refused as refused:
             proto.response_bytes(*problem.response(refused))
             return
         exchange = _Exchange(proto, body)
-        await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
+        asgi_scope = _asgi_scope(scope, proto.request_id)
+        try:
+            await self._app(asgi_scope, exchange.receive, exchange.send)
+        finally:
+            # Of a path that no route has, the framework tells none: what people type is no label.
+            proto.route = asgi_scope.get("path_template", "")
 
 
 class _Exchange:
@@ -87,7 +93,7 @@ class _Exchange:
             self._sent.set()
 
 
-def _asgi_scope(scope: Any) -> dict[str, Any]:
+def _asgi_scope(scope: Any, request_id: str) -> dict[str, Any]:
     # The server has undone the percent-encoding of the path, and left that of the query.
     path = scope.path
     return {
@@ -103,7 +109,7 @@ def _asgi_scope(scope: Any) -> dict[str, Any]:
         "headers": [(key.encode("latin-1"), value.encode("latin-1")) for key, value in scope.headers.items()],
         "client": _address(scope.client),
         "server": _address(scope.server),
-        "state": {},
+        "state": {"request_id": request_id},
     }
 
 
