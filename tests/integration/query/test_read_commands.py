@@ -78,12 +78,7 @@ def test_export_of_what_is_new(two: Any, tmp_path: Path) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
-def test_a_download_goes_on_where_it_stopped(
-    two: Any,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    form: str,
-) -> None:
+def test_a_download_goes_on_where_it_stopped(two: Any, tmp_path: Path, form: str) -> None:  # noqa: F811
     mine, _ = two
     with Client(mine.url, mine.key) as client:
         whole, _ = client.download(tmp_path / "whole", form)
