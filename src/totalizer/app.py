@@ -22,6 +22,8 @@ from totalizer.store.roles import Role, role_dsn
 if TYPE_CHECKING:
     # Each process imports its own parts only: the loader needs no web framework, the API no Alembic.
     from totalizer.edge.folder import Folders
+    from totalizer.health.config import HealthConfig
+    from totalizer.health.gather import Gatherer
     from totalizer.query.cost import QueryLimits
     from totalizer.store.plan import Plan
     from totalizer.usage.tracker import UsageTracker
@@ -45,6 +47,32 @@ def aggregation_of(settings: Settings) -> Folders:
     from totalizer.edge.folder import Folders
 
     return Folders(settings.aggregation_path or settings.home.expanduser().resolve() / "aggregated")
+
+
+def gatherer_of(settings: Settings, role: Role) -> Gatherer:
+    """What checks the health of this machine and the installation, asking the database as a role.
+
+    Raises:
+        ConfigurationError: the file of thresholds that is set cannot be used.
+    """
+    from totalizer.health.gather import Gatherer, Places
+
+    places = Places(
+        lambda: dsn_of(settings, role), settings.redis_url, settings.home.expanduser().resolve(), spool_of(settings),
+        aggregation_of(settings), settings.journal_quota_bytes,
+    )  # fmt: skip
+    return Gatherer(places, health_config(settings).levels)
+
+
+def health_config(settings: Settings) -> HealthConfig:
+    """Thresholds and alert rules.
+
+    Raises:
+        ConfigurationError: the file that is set cannot be used.
+    """
+    from totalizer.health.config import load_config
+
+    return load_config(settings.health_file)
 
 
 def secret_of(settings: Settings) -> str:

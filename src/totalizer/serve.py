@@ -11,7 +11,16 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
-from totalizer.app import aggregation_of, catalog_for, dsn_of, query_limits_of, secret_of, spool_of
+from totalizer.app import (
+    aggregation_of,
+    catalog_for,
+    dsn_of,
+    gatherer_of,
+    health_config,
+    query_limits_of,
+    secret_of,
+    spool_of,
+)  # fmt: skip
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
 from totalizer.parts import (
@@ -31,6 +40,7 @@ if TYPE_CHECKING:
     from totalizer.collect import Collector
     from totalizer.web.api import Services
     from totalizer.web.front import Front
+    from totalizer.web.health_routes import HealthServices
     from totalizer.web.ingest import Ingest
     from totalizer.web.live_socket import LiveSocket
     from totalizer.web.receipts import Receipts
@@ -74,6 +84,7 @@ def check(settings: Settings | None = None) -> None:
 
     settings = settings or load_settings()
     catalog_for(settings)
+    health_config(settings)
     token_verifier_of(settings)
     tls_of(settings)
 
@@ -121,10 +132,12 @@ class ApiProcess:
     """
 
     def __init__(self, settings: Settings, listener: int) -> None:
+        from totalizer.health.figures import Figures
         from totalizer.web.api import create_api
         from totalizer.web.asgi_bridge import AsgiBridge
         from totalizer.web.body import BodyReader
         from totalizer.web.durable import JournalWaiters
+        from totalizer.web.figure_file import FigureFile
         from totalizer.web.front import Front
 
         self._settings, self._listener = settings, listener
@@ -135,9 +148,13 @@ class ApiProcess:
         self._limiter = limiter_of(settings, self._redis)
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         self._leaving: list[asyncio.Future[None]] = []
+        self._gatherer = gatherer_of(settings, Role.APP)
+        figures = Figures(self._gatherer.folder)
         services = self._services()
+        self._figures = FigureFile(figures, services.queries)
+        services.ingest.on_answered = figures.ingested
         bridge = AsgiBridge(create_api(services), self._bodies)
-        self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop)
+        self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop, figures)
         logger().info("api ready", journal=self._journal.id)
 
     def _services(self) -> Services:
@@ -172,11 +189,19 @@ class ApiProcess:
         self._live, self._seats = live_windows_of(settings, pool, catalog), Seats(settings.live_connections_max)
         return Services(
             authenticator=self._authenticator, queries=queries,
-            pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions), redis=self._redis,
-            aggregation=aggregation_of(settings), receipts=receipts,
+            pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions),
+            health=self._health(), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
             usage=UsageServices(self._authenticator, pool, self._usage, SYSTEM_CLOCK), live=self._live,
             seats=self._seats,
+        )  # fmt: skip
+
+    def _health(self) -> HealthServices:
+        from totalizer.web.health_routes import HealthServices
+
+        return HealthServices(
+            self._gatherer, self._pool, self._redis, aggregation_of(self._settings),
+            lambda: self._journal.stats().refusal,
         )  # fmt: skip
 
     def _ingest(self, collector: Collector, receipts: Receipts, sessions: Sessions) -> Ingest:
@@ -208,6 +233,7 @@ class ApiProcess:
         self._bodies.start()
         self._limiter.start()
         self._rejections.start()
+        self._figures.start()
         self._live.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         loop.add_signal_handler(STOP_SIGNAL, self._end)
@@ -234,6 +260,8 @@ class ApiProcess:
 
     async def _stop(self) -> None:
         self._bodies.stop()
+        await self._figures.stop()
+        self._gatherer.close()
         await self._limiter.stop()
         await self._rejections.stop()
         await self._live.stop()

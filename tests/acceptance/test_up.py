@@ -271,7 +271,7 @@ def test_another_postgresql_is_used_and_waited_for(install: Install) -> None:
             lambda: "is ready" in install.output() or child.poll() is not None, "not ready with the database there"
         )
         assert child.poll() is None, install.output()
-        assert set(install.state().pids) == {"valkey", "api", "loader", "scheduler"}
+        assert set(install.state().pids) == {"valkey", "api", "loader", "scheduler", "monitor"}
         assert not (install.home / "postgres").exists()
         assert install.send(1) == 202
         count: list[Any] = []

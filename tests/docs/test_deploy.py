@@ -152,7 +152,7 @@ def test_containers_run_without_rights_and_write_only_where_they_may() -> None:
 
 
 def test_probes_ask_routes_that_there_are() -> None:
-    text = (ROOT / "src/totalizer/web/api.py").read_text()
+    text = (ROOT / "src/totalizer/web/health_routes.py").read_text()
     asked = [
         (container["name"], probe["httpGet"])
         for _, container in containers()
@@ -168,7 +168,16 @@ def test_probes_ask_routes_that_there_are() -> None:
 def test_services_of_compose_are_whole() -> None:
     document = compose()
     services, volumes = document["services"], document["volumes"]
-    assert {"backend", "loader", "celery-worker", "celery-beat", "flower", "scheduler", "migrate"} <= services.keys()
+    assert {
+        "backend",
+        "loader",
+        "monitor",
+        "celery-worker",
+        "celery-beat",
+        "flower",
+        "scheduler",
+        "migrate",
+    } <= services.keys()
     for name, service in services.items():
         assert service.get("image"), name
         assert set(service.get("depends_on", {})) <= services.keys(), name

@@ -47,6 +47,11 @@ REQUESTS: dict[str, list[tuple[str, str, Any, int]]] = {
     ],
     "jobs_read": [("GET", "/api/jobs", None, 200), ("GET", "/api/jobs/verify/runs", None, 200)],
     "jobs_run": [("POST", "/api/jobs/make_partitions/run", None, 202), ("POST", "/api/jobs/nonsense/run", None, 404)],
+    "alerts_read": [("GET", "/api/alerts", None, 200), ("GET", "/api/alerts/history", None, 200)],
+    "alerts_silence": [
+        ("POST", "/api/alerts/silences", {"rule": "memory", "for_s": 0.001}, 201),
+        ("DELETE", "/api/alerts/silences/999999", None, 404),
+    ],
     "keys": [
         ("GET", "/api/keys", None, 200), ("POST", "/api/keys", {"name": "made over HTTP"}, 201),
         ("POST", f"/api/keys/{uuid4()}/rotate", None, 404), ("DELETE", f"/api/keys/{uuid4()}", None, 404),

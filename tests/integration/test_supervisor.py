@@ -114,13 +114,13 @@ def up() -> Iterator[Up]:
 def test_parts_start_in_order_and_stop_in_reverse(up: Up) -> None:
     child, state = up.ready()
     assert up.lines("starts")[:2] == ["migrate", "keys"]
-    assert sorted(up.lines("starts")[2:]) == ["load", "scheduler", "serve"]
-    assert set(state.pids) == {"postgres", "valkey", "api", "loader", "scheduler"}
+    assert sorted(up.lines("starts")[2:]) == ["load", "monitor", "scheduler", "serve"]
+    assert set(state.pids) == {"postgres", "valkey", "api", "loader", "scheduler", "monitor"}
     assert state.running()
     assert all(runs(pid) for pid in state.pids.values())
     code, errors = end(child)
     assert (code, "Traceback" in errors) == (0, False), errors
-    assert up.lines("ends") == ["serve", "load", "scheduler"]
+    assert up.lines("ends") == ["serve", "load", "scheduler", "monitor"]
     assert not any(runs(pid) for pid in state.pids.values())
     assert read_state(up.home) is None
 
@@ -129,7 +129,7 @@ def test_parts_start_in_order_and_stop_in_reverse(up: Up) -> None:
 def test_a_terminals_signals_stop_it_in_order_too(up: Up, number: signal.Signals) -> None:
     child, _ = up.ready()
     assert end(child, number)[0] == 0
-    assert up.lines("ends") == ["serve", "load", "scheduler"]
+    assert up.lines("ends") == ["serve", "load", "scheduler", "monitor"]
 
 
 def test_a_second_start_makes_no_second_key_and_starts_what_was_asked_for(up: Up) -> None:
@@ -144,7 +144,7 @@ def test_children_get_addresses_and_no_password(up: Up) -> None:
     child, state = up.ready()
     secret = (up.home / "secret").read_text().strip()
     assert state.dsn == f"postgresql:///totalizer?host={up.home}/run/pg"
-    for name in ("api", "loader", "scheduler"):
+    for name in ("api", "loader", "scheduler", "monitor"):
         process = psutil.Process(state.pids[name])
         assert process.environ()["DATABASE_URL"] == state.dsn
         assert process.environ()["REDIS_URL"] == state.redis_url
@@ -156,7 +156,7 @@ def test_children_get_addresses_and_no_password(up: Up) -> None:
 
 def test_nothing_embedded_is_started_when_others_are_named(up: Up) -> None:
     _child, state = up.ready(own_database=False, own_redis=False)
-    assert set(state.pids) == {"api", "loader", "scheduler"}
+    assert set(state.pids) == {"api", "loader", "scheduler", "monitor"}
     assert (state.dsn, state.redis_url) == (None, None)
     assert not (up.home / "postgres").exists()
 
@@ -177,7 +177,7 @@ def test_a_stubborn_program_is_ended_by_a_second_signal(up: Up) -> None:
     code, _ = end(child, signal.SIGINT)
     assert code == 0
     assert not runs(state.pids["loader"])
-    assert up.lines("ends") == ["serve", "scheduler"]
+    assert up.lines("ends") == ["serve", "scheduler", "monitor"]
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------
@@ -278,9 +278,9 @@ def test_children_of_a_killed_supervisor_end_by_themselves(up: Up) -> None:
     child, state = up.ready()
     child.kill()
     child.wait()
-    for name in ("api", "loader", "scheduler"):
+    for name in ("api", "loader", "scheduler", "monitor"):
         assert wait_until(lambda name=name: not runs(state.pids[name]), PATIENCE)  # type: ignore[misc]
-    assert sorted(up.lines("ends")) == ["load", "scheduler", "serve"]
+    assert sorted(up.lines("ends")) == ["load", "monitor", "scheduler", "serve"]
     assert runs(state.pids["postgres"])
 
 

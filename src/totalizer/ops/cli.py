@@ -36,6 +36,8 @@ COMMANDS = {
     "serve": ("run", "serve"),
     "load": ("run", "load"),
     "scheduler": ("run", "scheduler"),
+    "monitor": ("run", "monitor"),
+    "alerts": ("alerts", "app"),
     "bridge": ("bridge", "app"),
     "aggregation": ("aggregation", "app"),
     "validate": ("validate", "validate"),

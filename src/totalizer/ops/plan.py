@@ -79,6 +79,8 @@ class UpPlan:
         """The long-running children, in the order in which they are started; stopped in reverse."""
         scheduler = [Command("scheduler", (*self.program, "scheduler"), stop_seconds=15.0)] if self.scheduler else []
         return [
+            # First, and so the last to stop: it tells what becomes of the others.
+            Command("monitor", (*self.program, "monitor"), stop_seconds=15.0),
             *scheduler,
             # The loader stores what it has read before it ends.
             Command("loader", (*self.program, "load"), stop_seconds=20.0),

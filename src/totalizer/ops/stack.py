@@ -30,7 +30,7 @@ ASK_SECONDS = 0.05
 #: Seconds between two words about a command that takes long.
 TELL_SECONDS = 3.0
 #: Names of the children whose leftovers are looked for.
-CHILD_NAMES = ("api", "loader", "scheduler", "migrate", "bootstrap")
+CHILD_NAMES = ("api", "loader", "scheduler", "monitor", "migrate", "bootstrap")
 
 
 class Stack:

@@ -21,7 +21,7 @@ class State:
         url: base of page and API, for example `http://127.0.0.1:3000`.
         dsn: the database without user and password when it is the embedded one; None for one from the environment.
         redis_url: the embedded Valkey; None for one from the environment.
-        pids: process ids by name: postgres, valkey, api, loader, scheduler.
+        pids: process ids by name: postgres, valkey, api, loader, scheduler, monitor.
     """
 
     pid: int

@@ -15,6 +15,7 @@ from pydantic_settings import SettingsConfigDict
 from totalizer.errors import ConfigurationError
 from totalizer.settings.access import AccessSettings
 from totalizer.settings.database import DatabaseSettings
+from totalizer.settings.health import HealthSettings
 from totalizer.settings.ingest import IngestSettings
 from totalizer.settings.jobs import JobSettings
 from totalizer.settings.live import LiveSettings
@@ -35,6 +36,7 @@ class Settings(
     UsageSettings,
     JobSettings,
     LiveSettings,
+    HealthSettings,
 ):
     """The settings of one process. The variable's name is each field's alias."""
 

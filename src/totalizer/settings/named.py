@@ -10,7 +10,7 @@ MIB = 1 << 20
 #: Variables that may hold a password; their values are shown nowhere.
 SECRET_VARIABLES = {
     "DATABASE_URL", "DB_PASSWORD", "REDIS_URL", "TOTALIZER_SECRET", "TOTALIZER_JWT_SECRET", "CELERY_BROKER_URL",
-    "CELERY_RESULT_BACKEND",
+    "CELERY_RESULT_BACKEND", "TOTALIZER_ALERT_URLS", "TOTALIZER_ALERT_URLS_CRITICAL",
 }  # fmt: skip
 
 

@@ -157,6 +157,98 @@ CREATE FUNCTION totalizer.floors_of(type_name text, organization uuid) RETURNS S
     ORDER BY organization_id NULLS LAST LIMIT 1
 $$;
 
+CREATE FUNCTION totalizer.health_facts() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    AS $_$
+WITH marks AS (
+    SELECT count(*) AS waiting, min(marked_at) AS oldest
+    FROM (SELECT marked_at FROM totalizer.dirty_marks WHERE priority = 0 LIMIT 10000) AS bounded
+), fresh AS (
+    -- Sums of whole numbers of four bytes take half the time of others; a row is one transaction's.
+    SELECT coalesce(sum(accepted::int) FILTER (WHERE loaded_at > now() - interval '1 minute'), 0) AS minute,
+           coalesce(sum(accepted::int) FILTER (WHERE loaded_at > now() - interval '1 hour'), 0) AS hour,
+           coalesce(sum(dead_lettered::int) FILTER (WHERE loaded_at > now() - interval '1 hour'), 0) AS refused,
+           coalesce(sum(abs(accepted - loaded - duplicate - conflict - dead_lettered - dropped)::int), 0) AS unclear
+    FROM totalizer.load_ledger WHERE loaded_at > now() - interval '2 days'
+), letters AS (
+    SELECT count(*) AS waiting, count(*) FILTER (WHERE created_at > now() - interval '1 hour') AS hour
+    FROM (SELECT created_at FROM totalizer.dead_letters ORDER BY id DESC LIMIT 10000) AS bounded
+), ended AS (
+    SELECT j.name, r.* FROM totalizer.jobs j, LATERAL (
+        SELECT id, state, started_at, finished_at, result, error FROM totalizer.job_runs
+        WHERE job = j.name AND state NOT IN ('requested', 'running') ORDER BY id DESC LIMIT 1
+    ) AS r
+)
+SELECT jsonb_build_object(
+    'now_s', extract(epoch FROM clock_timestamp()),
+    'marks', (SELECT waiting FROM marks),
+    'oldest_mark_s', (SELECT extract(epoch FROM now() - oldest) FROM marks),
+    'accepted_minute', (SELECT minute FROM fresh),
+    'accepted_hour', (SELECT hour FROM fresh),
+    'dead_lettered_hour', (SELECT greatest(refused, 0) FROM fresh),
+    'without_fate', (SELECT unclear FROM fresh) + (
+        SELECT coalesce(sum(abs(accepted - loaded - duplicate - conflict - dead_lettered - dropped)), 0)
+        FROM totalizer.load_ledger_hourly WHERE received_hour > now() - interval '2 days'
+    ),
+    'letters', (SELECT waiting FROM letters),
+    'letters_hour', (SELECT hour FROM letters),
+    'gaps_day', (SELECT count(*) FROM totalizer.journal_gaps WHERE found_at > now() - interval '1 day'),
+    'partition_days', (
+        SELECT coalesce(min(CASE WHEN to_regclass(format('partitions.%I', e.name || '_p' || to_char(
+            (now() AT TIME ZONE 'UTC')::date + k, CASE e.partition WHEN 'day' THEN 'YYYYMMDD' ELSE 'YYYYMM' END
+        ))) IS NULL THEN k END), 8)
+        FROM totalizer.event_types e, generate_series(0, 7) AS k
+    ),
+    'connections', (
+        -- Of other roles' sessions only this much is to be seen.
+        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+    ),
+    'connections_max', current_setting('max_connections')::int,
+    'offsets', (
+        SELECT coalesce(jsonb_object_agg(journal_id, jsonb_build_array(segment, position)), '{}')
+        FROM totalizer.journal_offsets
+    ),
+    'jobs', (
+        SELECT coalesce(jsonb_agg(jsonb_build_object(
+            'name', j.name,
+            'late_s', extract(epoch FROM now() - j.next_run_at),
+            'over_s', (
+                SELECT extract(epoch FROM now() - min(started_at) - j.hard_limit) FROM totalizer.job_runs r
+                WHERE r.job = j.name AND r.state = 'running'
+            ),
+            'failures', (
+                SELECT count(*) FILTER (WHERE ended.state <> 'done' AND ended.id > coalesce(ended.done, 0)) FROM (
+                    SELECT id, state, max(id) FILTER (WHERE state = 'done') OVER () AS done FROM (
+                        SELECT id, state FROM totalizer.job_runs r
+                        WHERE r.job = j.name AND r.state NOT IN ('requested', 'running') ORDER BY id DESC LIMIT 20
+                    ) AS newest
+                ) AS ended
+            ),
+            'state', e.state,
+            'ended_s', extract(epoch FROM now() - e.finished_at),
+            'took_s', extract(epoch FROM e.finished_at - e.started_at),
+            'alerts', CASE WHEN jsonb_typeof(e.result->'alerts') = 'array' THEN e.result->'alerts' ELSE '[]' END
+        )), '[]')
+        FROM totalizer.jobs j LEFT JOIN ended e ON e.name = j.name WHERE j.enabled
+    ),
+    'mismatches', (
+        SELECT coalesce(sum(CASE WHEN error LIKE '%not balance%' THEN 1
+                                 WHEN result->>'mismatched' ~ '^[0-9]+$' THEN (result->>'mismatched')::bigint END), 0)
+        FROM ended WHERE name IN ('verify', 'reconcile')
+    ),
+    'compared_s', (
+        SELECT extract(epoch FROM now() - max(finished_at)) FROM ended WHERE name IN ('verify', 'reconcile')
+    ),
+    'usage_seen', EXISTS (
+        SELECT FROM (
+            SELECT result FROM totalizer.job_runs WHERE job = 'usage_aggregation' ORDER BY id DESC LIMIT 200
+        ) AS late WHERE result->>'records_aggregated' ~ '^[1-9]'
+    )
+)
+$_$;
+
 CREATE FUNCTION totalizer.hold_floors() RETURNS bigint
     LANGUAGE plpgsql
     AS $$
@@ -469,6 +561,55 @@ BEGIN
     END IF;
 END
 $$;
+
+CREATE TABLE totalizer.alert_history (
+    id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    host text NOT NULL,
+    key text NOT NULL,
+    rule text NOT NULL,
+    kind text NOT NULL,
+    severity text NOT NULL,
+    message text NOT NULL,
+    silenced boolean NOT NULL,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT alert_history_kind_check CHECK ((kind = ANY (ARRAY['fired'::text, 'escalated'::text, 'repeated'::text, 'resolved'::text, 'test'::text])))
+);
+
+COMMENT ON TABLE totalizer.alert_history IS 'What became of alerts. What happened while the database was away is added when it is back';
+
+CREATE TABLE totalizer.alert_silences (
+    id bigint NOT NULL,
+    rule text NOT NULL,
+    until timestamp with time zone NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    made_by text NOT NULL,
+    made_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT alert_silences_rule_check CHECK ((rule <> ''::text))
+);
+
+COMMENT ON TABLE totalizer.alert_silences IS 'Rules whose alerts are told to nobody for a time; * is all of them';
+
+ALTER TABLE totalizer.alert_silences ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.alert_silences_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE totalizer.alerts (
+    host text NOT NULL,
+    key text NOT NULL,
+    rule text NOT NULL,
+    severity text NOT NULL,
+    message text NOT NULL,
+    remedy text NOT NULL,
+    since timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE totalizer.alerts IS 'The alerts that stand, as each monitor last saw them';
 
 CREATE TABLE totalizer.api_keys (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -960,6 +1101,15 @@ CREATE TABLE totalizer.zone_fingerprints (
 
 COMMENT ON TABLE totalizer.zone_fingerprints IS 'When the days of each month began in each zone in use, as PostgreSQL last saw it';
 
+ALTER TABLE ONLY totalizer.alert_history
+    ADD CONSTRAINT alert_history_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.alert_silences
+    ADD CONSTRAINT alert_silences_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY totalizer.alerts
+    ADD CONSTRAINT alerts_pkey PRIMARY KEY (host, key);
+
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_key_hash_key UNIQUE (key_hash);
 
@@ -1038,6 +1188,10 @@ ALTER TABLE ONLY totalizer.usage_failures
 ALTER TABLE ONLY totalizer.zone_fingerprints
     ADD CONSTRAINT zone_fingerprints_pkey PRIMARY KEY (time_zone, month);
 
+CREATE INDEX alert_history_by_time ON totalizer.alert_history USING btree (at DESC);
+
+CREATE INDEX alert_silences_by_end ON totalizer.alert_silences USING btree (until);
+
 CREATE INDEX api_keys_by_organization ON totalizer.api_keys USING btree (organization_id, created_at);
 
 CREATE INDEX dead_letters_by_organization ON totalizer.dead_letters USING btree (organization_id, id);
@@ -1075,6 +1229,8 @@ CREATE INDEX late_events_waiting ON totalizer.late_events USING btree (event_typ
 CREATE INDEX load_ledger_by_age ON totalizer.load_ledger USING btree (loaded_at);
 
 CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (organization_id, event_type, loaded_at);
+
+CREATE INDEX load_ledger_hourly_by_hour ON totalizer.load_ledger_hourly USING btree (received_hour);
 
 CREATE INDEX removed_events_by_organization ON totalizer.removed_events USING btree (organization_id, event_type);
 
@@ -1259,6 +1415,11 @@ GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO 
 GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.floors_of(type_name text, organization uuid) TO totalizer_refresher;
 
+REVOKE ALL ON FUNCTION totalizer.health_facts() FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.health_facts() TO totalizer_app;
+GRANT ALL ON FUNCTION totalizer.health_facts() TO totalizer_refresher;
+GRANT ALL ON FUNCTION totalizer.health_facts() TO totalizer_writer;
+
 REVOKE ALL ON FUNCTION totalizer.hold_floors() FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_refresher;
@@ -1289,6 +1450,23 @@ REVOKE ALL ON FUNCTION totalizer.request_job(wanted text) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.request_job(wanted text) TO totalizer_app;
 
 REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
+
+GRANT SELECT ON TABLE totalizer.alert_history TO totalizer_app;
+GRANT SELECT,INSERT,DELETE ON TABLE totalizer.alert_history TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.alert_silences TO totalizer_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE totalizer.alert_silences TO totalizer_refresher;
+
+GRANT INSERT(rule) ON TABLE totalizer.alert_silences TO totalizer_app;
+
+GRANT INSERT(until),UPDATE(until) ON TABLE totalizer.alert_silences TO totalizer_app;
+
+GRANT INSERT(reason) ON TABLE totalizer.alert_silences TO totalizer_app;
+
+GRANT INSERT(made_by) ON TABLE totalizer.alert_silences TO totalizer_app;
+
+GRANT SELECT ON TABLE totalizer.alerts TO totalizer_app;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE totalizer.alerts TO totalizer_refresher;
 
 GRANT SELECT(id) ON TABLE totalizer.api_keys TO totalizer_app;
 

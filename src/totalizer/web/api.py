@@ -5,25 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import psycopg
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from psycopg_pool import AsyncConnectionPool
 
 from totalizer import __version__
 from totalizer.catalog import Catalog
-from totalizer.edge.folder import Folders
-from totalizer.edge.health_endpoint import folder_health
 from totalizer.errors import Refusal, Refused
 from totalizer.live import LiveWindows
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
+from totalizer.web.alert_routes import alert_routes
 from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import tell_limits
+from totalizer.web.health_routes import HealthServices, health_routes
 from totalizer.web.identity import Authenticator
 from totalizer.web.ingest import Ingest
 from totalizer.web.ingest_routes import ingest_routes
@@ -51,8 +48,7 @@ class Services(msgspec.Struct, frozen=True):
     pool: AsyncConnectionPool[Any]
     catalog: Catalog
     ingest: Ingest
-    redis: Redis | None
-    aggregation: Folders
+    health: HealthServices
     receipts: Receipts
     quarantine: Quarantine
     sessions: Sessions
@@ -66,7 +62,7 @@ def create_api(services: Services) -> Litestar:
     fates = FateServices(services.authenticator, services.pool, services.receipts, services.quarantine)
     return Litestar(
         route_handlers=[
-            *_routes(services),
+            *health_routes(services.health),
             *query_routes(QueryRoutes(services.authenticator, services.queries)),
             *fate_routes(fates),
             *ingest_routes(services.ingest),
@@ -74,6 +70,7 @@ def create_api(services: Services) -> Litestar:
             *key_routes(services.authenticator, services.pool),
             *usage_routes(services.usage),
             *job_routes(services.authenticator, services.pool),
+            *alert_routes(services.authenticator, services.pool, services.health.gatherer.folder),
             *live_routes(services.authenticator, services.live, services.seats),
             *page_routes(),
         ],
@@ -83,49 +80,6 @@ def create_api(services: Services) -> Litestar:
         logging_config=None,
         debug=False,
     )
-
-
-def _routes(services: Services) -> list[Any]:
-    @get("/health/live", summary="Is the process up?", sync_to_thread=False)
-    def live() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @get(["/health", "/health/ready", "/api/metrics/health"], summary="Can it answer?")
-    async def ready() -> Response[dict[str, str]]:
-        database = await _database_status(services.pool)
-        # Redis holds nothing that cannot be rebuilt: without it the service is slower, not unavailable.
-        answer = {"database": database, "redis": await _redis_status(services.redis), "version": __version__}
-        status = 200 if database == "ok" else 503
-        return Response({"status": "ok" if status == 200 else "unavailable", **answer}, status_code=status)
-
-    @get("/health/aggregation", summary="Do the batches of the batching library arrive?", sync_to_thread=True)
-    def aggregation() -> Response[dict[str, Any]]:
-        """What the recovery daemon on this machine found last; 200 with `unknown` where none has run."""
-        status, answer = folder_health(services.aggregation)
-        return Response(answer, status_code=status)
-
-    return [live, ready, aggregation]
-
-
-async def _database_status(pool: AsyncConnectionPool[Any]) -> str:
-    try:
-        async with pool.connection(timeout=2) as connection:
-            await connection.execute("SELECT 1 FROM totalizer.journal_offsets LIMIT 1")
-    except (psycopg.OperationalError, PoolTimeout):
-        return "cannot be reached"
-    except psycopg.Error as error:
-        return f"not migrated: {error.sqlstate}; run `totalizer migrate`"
-    return "ok"
-
-
-async def _redis_status(redis: Redis | None) -> str:
-    if redis is None:
-        return "not configured"
-    try:
-        await redis.ping()
-    except (RedisError, OSError):
-        return "cannot be reached"
-    return "ok"
 
 
 def _problem(refused: Refused) -> Response[bytes]:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from totalizer.clock import SYSTEM_CLOCK, Clock
+from totalizer.health.figures import Figures
 from totalizer.web.asgi_bridge import AsgiBridge
 from totalizer.web.ingest import Ingest
 from totalizer.web.live_socket import LiveSocket
@@ -15,6 +17,10 @@ Step = Callable[[], Coroutine[Any, Any, None]]
 
 Headers = list[tuple[str, str]]
 CLOSE = ("connection", "close")
+#: Where queries are.
+ASKED = "/api/metrics/"
+#: Not those of health, nor answers that last for as long as somebody listens.
+_NOT_ASKED = tuple(f"{ASKED}{route}" for route in ("health", "performance", "live", "export"))
 
 
 class Front:
@@ -26,13 +32,18 @@ class Front:
         socket: the WebSocket.
         start: run on the event loop before the first request.
         stop: run on it after the last.
+        figures: told how long queries took.
 
     Attributes:
         closing: True to close each connection with the next answer on it.
     """
 
-    def __init__(self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step) -> None:
+    def __init__(
+        self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step, figures: Figures,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:  # fmt: skip
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
+        self._queried, self._monotonic = figures.queried, clock.monotonic
         self.closing = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -49,7 +60,14 @@ class Front:
             return self._ingest(scope, proto, routes)
         if scope.proto != "http":
             return self._socket(scope, proto)
-        return self._bridge(scope, proto)
+        answer = self._bridge(scope, proto)
+        path = scope.path
+        return self._timed(answer) if path.startswith(ASKED) and not path.startswith(_NOT_ASKED) else answer
+
+    async def _timed(self, answer: Awaitable[None]) -> None:
+        began = self._monotonic()
+        await answer
+        self._queried(self._monotonic() - began)
 
 
 class _Closing:

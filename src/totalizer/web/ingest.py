@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
+from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.collect import Collector
 from totalizer.errors import JournalFailed, Refused
 from totalizer.journal import Journal
@@ -33,11 +34,15 @@ class Ingest:
         receipts: what will have become of it?
         repeats: was it sent before?
         more: further routes, path → media type → route.
+        clock: for how long answers take.
+
+    Attributes:
+        on_answered: told the seconds from a body's last byte to the answer, for each request but streams.
     """
 
     def __init__(
         self, authenticator: Authenticator, collector: Collector, journal: Journal, *, bodies: BodyReader,
-        receipts: Receipts, repeats: Repeats, more: dict[str, ByMediaType] | None = None,
+        receipts: Receipts, repeats: Repeats, more: dict[str, ByMediaType] | None = None, clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self._authenticator, self._journal = authenticator, journal
         self._bodies, self._receipts, self._repeats = bodies, receipts, repeats
@@ -45,6 +50,8 @@ class Ingest:
         #: Path → media type → route.
         self.routes = route_table(collector, line_bytes_max=bodies.bytes_max) | (more or {})
         self._sink = Sink(partial(append, journal), receipts.make)
+        self._monotonic = clock.monotonic
+        self.on_answered: Callable[[float], None] = _ignore
 
     async def __call__(self, scope: Any, proto: Any, routes: ByMediaType) -> None:
         """Answer one POST: 2xx only when its events are on disk.
@@ -84,6 +91,7 @@ class Ingest:
                 await meters.bytes.more(len(body))
             if encoding is not None:
                 body = unpack(encoding, body, self._body_bytes_max)
+            began = self._monotonic()
             key = headers.get("idempotency-key")
             if route.counting is not None and key is None:
                 status, answer, receipt = await self._admit(principal, route, scope, body, None)
@@ -103,6 +111,7 @@ class Ingest:
             if receipt is not None:
                 told = [*told, (HEADER, receipt.decode())]
             proto.response_bytes(status, told, answer)
+            self.on_answered(self._monotonic() - began)
 
     async def enter(self, request: Request) -> Principal:
         """Who sends. With `give`, what a request goes through that another server has read.
@@ -179,6 +188,10 @@ def headers_of(route: Route, answer: Answer) -> dict[str, str]:
     if answer.receipt is not None:
         headers[HEADER] = answer.receipt.decode()
     return headers
+
+
+def _ignore(took_s: float) -> None:
+    """Nobody wants to know."""
 
 
 async def _metered(chunks: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:

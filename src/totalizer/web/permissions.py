@@ -18,6 +18,8 @@ ACTIONS: Final = MappingProxyType(
         "keys": "list, create, rotate and revoke the organisation's API keys",
         "jobs_read": "see the scheduled jobs and their runs",
         "jobs_run": "ask for a run of a job",
+        "alerts_read": "see alerts, their history and what is silenced",
+        "alerts_silence": "silence alerts",
     }
 )
 #: The role in a token → what it may do. Each may do what the one before it may.
@@ -25,7 +27,7 @@ ROLES: Final = MappingProxyType(
     {
         "viewer": frozenset({"query"}),
         "developer": frozenset({"query", "ingest", "receipts"}),
-        "manager": frozenset({"query", "ingest", "receipts", "export", "quarantine_read", "jobs_read"}),
+        "manager": frozenset({"query", "ingest", "receipts", "export", "quarantine_read", "jobs_read", "alerts_read"}),
         "admin": frozenset(ACTIONS),
     }
 )
@@ -36,7 +38,7 @@ SCOPES: Final = MappingProxyType(
         "ingest": frozenset({"ingest", "receipts"}),
         "query": frozenset({"query"}),
         "export": frozenset({"export"}),
-        "quarantine": frozenset({"quarantine_read", "jobs_read"}),
+        "quarantine": frozenset({"quarantine_read", "jobs_read", "alerts_read"}),
         "admin": frozenset(ACTIONS),
     }
 )

@@ -115,7 +115,7 @@ class Alerts:
     def _escalated(self, alert: Alert) -> Alert:
         known = self._book.get(alert.key)
         checks = 1 + (known.checks if known else 0)
-        if alert.severity != "warning" or checks < self._rules.escalation_checks:
+        if alert.severity != "warning" or checks < self._rules_for(alert).escalation_checks:
             return alert
         details = {**alert.details, "escalated": f"found by {checks} health checks in a row"}
         return replace(alert, severity="critical", details=details)
@@ -125,13 +125,13 @@ class Alerts:
         known = self._book.get(alert.key)
         if known is None:
             known = self._book[alert.key] = Remembered(alert.severity, alert.message, now_ms, now_ms)
-            self._log_channel.send(alert)
+            self._note("fired", alert)
         elif self._due(known, alert, now_ms):
             known.last_at, known.taken_by = now_ms, []
-            self._log_channel.send(alert)
+            self._note("escalated" if _rank(alert.severity) > _rank(known.severity) else "repeated", alert)
         known.severity, known.message, known.watched = alert.severity, alert.message, watched or known.watched
         known.checks += watched
-        wanted = [one for one in self._channels if _rank(one.least) <= _rank(alert.severity)]
+        wanted = [one for one in self._channels if self._wants(one, alert)]
         for channel in wanted:
             if channel.name not in known.taken_by and self._sent(channel, alert):
                 known.taken_by.append(channel.name)
@@ -141,11 +141,23 @@ class Alerts:
     def _due(self, known: Remembered, alert: Alert, now_ms: int) -> bool:
         """More severe than before, or long ago; a time to come is of a clock that was wrong."""
         worse = _rank(alert.severity) > _rank(known.severity)
-        return worse or known.last_at > now_ms or now_ms - known.last_at >= self._rules.repeat_ms
+        return worse or known.last_at > now_ms or now_ms - known.last_at >= self._rules_for(alert).repeat_ms
+
+    def _rules_for(self, alert: Alert) -> AlertRules:
+        """How often and how urgently this one is told."""
+        return self._rules
+
+    def _wants(self, channel: Channel, alert: Alert) -> bool:
+        """Whether a channel is to hear of an alert now; asked again at each health check until it has."""
+        return _rank(channel.least) <= _rank(alert.severity)
+
+    def _note(self, kind: str, alert: Alert) -> None:
+        """Take down what becomes of an alert: it was `fired`, `escalated`, `repeated` or `resolved`."""
+        self._log_channel.send(alert)
 
     def _over(self, key: str, known: Remembered) -> None:
         resolved = Alert("info", f"resolved: {known.message}", {"first_told_at": known.first_at}, key)
-        self._log_channel.send(resolved)
+        self._note("resolved", resolved)
         for channel in self._channels:
             if channel.name in known.told:
                 self._sent(channel, resolved)

@@ -1,4 +1,4 @@
-"""The long-running parts, each a process: `totalizer serve`, `load`, `scheduler`."""
+"""The long-running parts, each a process: `totalizer serve`, `load`, `scheduler`, `monitor`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def load(home: HomeOption = None) -> None:
 def scheduler(home: HomeOption = None) -> None:
     """Run the scheduler, which keeps the rollups fresh, until SIGTERM."""
     _run("totalizer.jobs.scheduler", "run_scheduler", "scheduler", home)
+
+
+def monitor(home: HomeOption = None) -> None:
+    """Run the monitor, which checks health and sends alerts, also while the database is away, until SIGTERM."""
+    _run("totalizer.jobs.monitor", "run_monitor", "monitor", home)
 
 
 def _run(module: str, function: str, component: str, home: HomeOption, **overrides: object) -> None:

@@ -1,0 +1,1 @@
+"""Who is told of what the checks find: rules, channels, silence, history."""

@@ -1,0 +1,24 @@
+"""What health checks read of the database, and the record of alerts and silences."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    _run(Path(__file__).with_suffix(".sql"))
+
+
+def downgrade() -> None:
+    _run(Path(__file__).with_name("0010_health_down.sql"))
+
+
+def _run(file: Path) -> None:
+    connection = op.get_bind().connection.dbapi_connection
+    assert connection is not None
+    connection.execute(file.read_text("utf-8"))
