@@ -18,6 +18,7 @@ from totalizer.settings import Settings, load_settings
 from totalizer.store.connect import connected
 from totalizer.store.password import password_for
 from totalizer.store.roles import Role, role_dsn
+from totalizer.telemetry import logger
 
 if TYPE_CHECKING:
     # Each process imports its own parts only: the loader needs no web framework, the API no Alembic.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from totalizer.health.config import HealthConfig
     from totalizer.health.gather import Gatherer
     from totalizer.query.cost import QueryLimits
+    from totalizer.query.exports.limits import ExportLimits
     from totalizer.store.plan import Plan
     from totalizer.usage.tracker import UsageTracker
     from totalizer.web.limits import Limits
@@ -73,6 +75,28 @@ def health_config(settings: Settings) -> HealthConfig:
     from totalizer.health.config import load_config
 
     return load_config(settings.health_file)
+
+
+def metrics_of(settings: Settings) -> Path:
+    """The folder in which the processes on a data folder keep what they measure."""
+    return settings.home.expanduser().resolve() / "metrics"
+
+
+def measure(settings: Settings, component: str) -> None:
+    """Keep what this process measures for `/metrics`, unless that is switched off.
+
+    Args:
+        settings: of the service.
+        component: this process' part: api, loader, scheduler or worker.
+    """
+    from totalizer.metrics import MEASURES
+
+    if not settings.metrics:
+        return
+    try:
+        MEASURES.open(metrics_of(settings), component)
+    except OSError as error:
+        logger().warning("what this process measures is not kept", reason=error.strerror or str(error))
 
 
 def secret_of(settings: Settings) -> str:
@@ -172,6 +196,7 @@ def run_loader(settings: Settings) -> None:
     """Drain the journals of this machine until SIGTERM or SIGINT."""
     from totalizer.load import Loader
 
+    measure(settings, "loader")
     loader = Loader(dsn_of(settings, Role.WRITER), spool_of(settings), rows_max=settings.load_rows_max)
     until_stopped(loader.run)
 
@@ -202,6 +227,18 @@ def limits_of(settings: Settings) -> Limits:
         reads=single if reads is None else reads,
         bytes=settings.rate_limit_bytes,
     )
+
+
+def export_limits_of(settings: Settings) -> ExportLimits:
+    """How many exports run at once, and how large one may be."""
+    from totalizer.query.exports.limits import ExportLimits
+
+    return ExportLimits(
+        rows=settings.export_rows_max, concurrency=settings.export_concurrency,
+        # Pages are read over the connections of queries, which must not all wait for exports.
+        concurrency_all=min(settings.export_concurrency_all, max(settings.db_pool_size // 2, 1)),
+        timeout_ms=settings.export_timeout_ms,
+    )  # fmt: skip
 
 
 def query_limits_of(settings: Settings) -> QueryLimits:

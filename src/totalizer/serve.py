@@ -15,8 +15,11 @@ from totalizer.app import (
     aggregation_of,
     catalog_for,
     dsn_of,
+    export_limits_of,
     gatherer_of,
     health_config,
+    measure,
+    metrics_of,
     query_limits_of,
     secret_of,
     spool_of,
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from totalizer.web.health_routes import HealthServices
     from totalizer.web.ingest import Ingest
     from totalizer.web.live_socket import LiveSocket
+    from totalizer.web.metrics_routes import MetricsServices
     from totalizer.web.receipts import Receipts
     from totalizer.web.sessions import Sessions
 
@@ -107,7 +111,8 @@ def create_front(listener: int) -> Front:
         listener: descriptor of the socket that connections are accepted from.
     """
     settings = load_settings()
-    configure_logging(settings.log_level, "api")
+    configure_logging(settings.log_level, "api", form=settings.log_format)
+    measure(settings, "api")
     process = ApiProcess(settings, listener)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()
@@ -162,10 +167,12 @@ class ApiProcess:
         from totalizer.collect import Collector
         from totalizer.query.cache import AnswerCache
         from totalizer.query.completeness import LocalJournals
+        from totalizer.query.exports.service import ExportService
         from totalizer.query.run import QueryService
         from totalizer.web.api import Services
         from totalizer.web.identity import Authenticator
         from totalizer.web.live_channel import Seats
+        from totalizer.web.operator.session import session_key
         from totalizer.web.quarantine import Quarantine
         from totalizer.web.receipts import Receipts, receipt_key
         from totalizer.web.rejections import Rejections
@@ -189,11 +196,13 @@ class ApiProcess:
         self._live, self._seats = live_windows_of(settings, pool, catalog), Seats(settings.live_connections_max)
         return Services(
             authenticator=self._authenticator, queries=queries,
+            exports=ExportService(pool, queries, export_limits_of(settings)),
             pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions),
             health=self._health(), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
             usage=UsageServices(self._authenticator, pool, self._usage, SYSTEM_CLOCK), live=self._live,
-            seats=self._seats,
+            seats=self._seats, session_key=session_key(secret_of(settings)),
+            metrics=self._metrics(),
         )  # fmt: skip
 
     def _health(self) -> HealthServices:
@@ -203,6 +212,15 @@ class ApiProcess:
             self._gatherer, self._pool, self._redis, aggregation_of(self._settings),
             lambda: self._journal.stats().refusal,
         )  # fmt: skip
+
+    def _metrics(self) -> MetricsServices:
+        from totalizer.web.gauges import Gauges
+        from totalizer.web.metrics_routes import MetricsServices
+
+        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool)
+        return MetricsServices(
+            metrics_of(self._settings) if self._settings.metrics else None, self._settings.metrics_token
+        )
 
     def _ingest(self, collector: Collector, receipts: Receipts, sessions: Sessions) -> Ingest:
         from totalizer.web.idempotency import Repeats
@@ -235,6 +253,7 @@ class ApiProcess:
         self._rejections.start()
         self._figures.start()
         self._live.start()
+        self._gauges.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         loop.add_signal_handler(STOP_SIGNAL, self._end)
         end_with_parent()
@@ -262,6 +281,7 @@ class ApiProcess:
         self._bodies.stop()
         await self._figures.stop()
         self._gatherer.close()
+        await self._gauges.stop()
         await self._limiter.stop()
         await self._rejections.stop()
         await self._live.stop()

@@ -11,15 +11,17 @@ import structlog
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure_logging(level: str, component: str, **more: str) -> None:
+def configure_logging(level: str, component: str, form: str = "auto", **more: str) -> None:
     """Log to standard error from now on.
 
     Args:
         level: debug, info, warning or error.
         component: the process' part (`api`, `loader`, …), on every line.
+        form: json, console, or auto: console at a terminal, else json.
         more: further fields of every line.
     """
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    people = sys.stderr.isatty() if form == "auto" else form == "console"
+    renderer: Any = structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

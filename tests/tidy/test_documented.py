@@ -14,6 +14,7 @@ from totalizer.catalog import FieldType, load_catalog, read_event_types, read_fi
 from totalizer.catalog.measures import KINDS
 from totalizer.collect.sanitise import DECIMAL_DIGITS_MAX, JSON_DEPTH_MAX
 from totalizer.errors import STATUS_OF, Refusal
+from totalizer.metrics.table import METRICS, PROCESSES
 from totalizer.ops.cli import app
 from totalizer.settings import Settings
 from totalizer.window import Grain
@@ -144,3 +145,12 @@ def test_every_decision_has_a_number_of_its_own_and_the_four_parts(root: Path) -
         text = path.read_text("utf-8")
         missing = [part for part in ("Context", "Decision", "Consequences") if f"**{part}.**" not in text]
         assert missing == [], path.name
+
+
+def test_every_metric_is_documented_as_it_is(root: Path) -> None:
+    rows = table_rows(page(root, "observability"))
+    metrics = {metric.name: metric for metric in (PROCESSES, *METRICS.values())}
+    assert rows.keys() == metrics.keys()
+    for name, metric in metrics.items():
+        assert rows[name][1] == metric.kind
+        assert re.findall(r"`([^`]+)`", rows[name][2]) == list(metric.labels)

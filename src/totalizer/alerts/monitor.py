@@ -16,6 +16,7 @@ from totalizer.health.files import write_report
 from totalizer.health.gather import Gatherer
 from totalizer.health.report import Report
 from totalizer.health.table import BY_NAME
+from totalizer.health.trend import Trend
 from totalizer.telemetry import logger
 
 
@@ -44,6 +45,7 @@ class Monitor:
             config.rules, config.alerts, channels, self._folder / STATE_FILE, interval_s, clock, book.silenced
         )
         self._watch = Watch(config.rules, self.alerts, book.host, clock)
+        self._trend = Trend(self._folder)
         self._file_at = float("-inf")
 
     def run(self, stop: Event) -> None:
@@ -65,6 +67,7 @@ class Monitor:
             self._book.leads = None
         self._watch(report, leads=self._book.leads)
         self._book.write(self.alerts.standing(), self.alerts.waiting, self._remedy)
+        self._trend.note(report)
         self._write_file(report)
         return report
 

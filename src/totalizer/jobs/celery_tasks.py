@@ -10,6 +10,7 @@ from celery import Celery, Task
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import beat_init, worker_init, worker_process_init, worker_process_shutdown
 
+from totalizer.app import measure
 from totalizer.errors import OperationError, StoreUnavailable
 from totalizer.jobs.celery_config import (
     CATCH_UP,
@@ -161,11 +162,16 @@ def _listen(settings_of: Callable[[], Settings], worker: _Worker) -> None:
         if settings.app_env == "production" and parts.hostname and not parts.password:
             logger().warning("the broker has no password: whoever reaches it can have any job run", host=parts.hostname)
 
+    def begin_process(**_: Any) -> None:
+        begin()
+        measure(settings_of(), "worker")
+
     def end(**_: Any) -> None:
         worker.close()
 
     for signal, receiver in (
-        (worker_init, begin_worker), (worker_process_init, begin), (beat_init, begin), (worker_process_shutdown, end),
+        (worker_init, begin_worker), (worker_process_init, begin_process), (beat_init, begin),
+        (worker_process_shutdown, end),
     ):  # fmt: skip
         signal.connect(receiver, weak=False)
 

@@ -11,10 +11,13 @@ import psycopg
 from psycopg import Connection
 
 from totalizer.app import dsn_of
+from totalizer.clock import SYSTEM_CLOCK
 from totalizer.errors import JobStopped, StoreUnavailable
 from totalizer.jobs.due import Due, due
 from totalizer.jobs.job import Context, Job
 from totalizer.jobs.leash import LimitedRun
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import JOBS
 from totalizer.settings import Settings
 from totalizer.store import runs
 from totalizer.store.connect import connect
@@ -137,7 +140,9 @@ class _Attempt:
         if not self._begin(connection):
             return Outcome("not_due")
         assert self._run_id is not None
+        began = SYSTEM_CLOCK.monotonic()
         ending = self._body(connection, leash, time_up)
+        MEASURES.observe(JOBS, SYSTEM_CLOCK.monotonic() - began, self._job.name, ending.state)
         self._tell(ending)
         try:
             kept = runs.finish(connection, self._run_id, ending)

@@ -15,7 +15,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from totalizer.app import until_stopped
+from totalizer.app import measure, until_stopped
 from totalizer.clock import SYSTEM_CLOCK, utc_datetime
 from totalizer.errors import StoreUnavailable
 from totalizer.jobs.continuous import ContinuousRunner
@@ -34,6 +34,7 @@ STOP_S = 5.0
 
 def run_scheduler(settings: Settings) -> None:
     """Run the jobs until SIGTERM or SIGINT. A run that takes longer than a moment then is stopped, and done again."""
+    measure(settings, "scheduler")
     until_stopped(Scheduler(settings).run)
 
 

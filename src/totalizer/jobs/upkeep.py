@@ -7,6 +7,8 @@ from typing import Any
 from totalizer.errors import OperationError
 from totalizer.jobs.job import Context
 from totalizer.load.retry import DeadLetterLoader
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import BUCKETS, REFRESH
 from totalizer.rollup.minutes import clear_minutes as clear_old_minutes
 from totalizer.rollup.reconcile import reconcile as look_at_some
 from totalizer.rollup.refresh import refresh
@@ -25,7 +27,11 @@ NAMED_MAX = 20
 
 def refresh_rollups(context: Context) -> dict[str, Any]:
     """Recompute the rollups' marked buckets."""
+    began = context.clock.monotonic()
     done = refresh(context.connection)
+    if done.buckets:
+        MEASURES.observe(REFRESH, context.clock.monotonic() - began)
+        MEASURES.count(BUCKETS, by=done.buckets)
     return {"buckets": done.buckets, "skipped_shards": done.skipped}
 
 

@@ -95,6 +95,7 @@ class Gathered(NamedTuple):
         rows: how many lines.
         records: how many journal records they come from.
         origins: target → where its lines come from.
+        received: when each of those records was received that tells it.
     """
 
     lines: dict[Target, list[bytes]]
@@ -102,6 +103,7 @@ class Gathered(NamedTuple):
     rows: int
     records: int
     origins: dict[Target, Origins]
+    received: tuple[str, ...] = ()
 
 
 class Order(NamedTuple):
@@ -153,7 +155,8 @@ def gather(payloads: Iterable[bytes], rows_max: int) -> Gathered:
             lines[target].extend(block.splitlines(keepends=True))
             origins[target].add(record, section.rows, section.places)
             rows += section.rows
-    return Gathered(lines, unreadable, rows, len(headers), origins)
+    received = tuple(header.received_at for header in headers if header is not None)
+    return Gathered(lines, unreadable, rows, len(headers), origins, received)
 
 
 @lru_cache(maxsize=4096)

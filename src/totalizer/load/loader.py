@@ -21,9 +21,10 @@ from totalizer.journal import JournalReader, journals_in, recover_idle
 from totalizer.load.ahead import Lookahead, Prepared
 from totalizer.load.floors import Floors
 from totalizer.load.gather import gather, marks_of
+from totalizer.load.measured import measured, stopped
 from totalizer.load.missing import gaps, keep_unreadable
 from totalizer.load.section import Partitions, SectionLoader
-from totalizer.load.source import Source
+from totalizer.load.source import Fenced, Source
 from totalizer.store import fates, loading
 from totalizer.store.connect import connect
 from totalizer.store.fates import Fate, Fates
@@ -44,10 +45,6 @@ PIECE_BYTES_MAX = 16 << 20
 RETRY_PAUSE_S, RETRY_PAUSE_MAX_S = 0.2, 5.0
 
 _Result = TypeVar("_Result")
-
-
-class Fenced(Exception):
-    """Another loader has taken this journal over."""
 
 
 class Loader:
@@ -85,6 +82,7 @@ class Loader:
                 self._drain_until(stop)
                 pause = RETRY_PAUSE_S
             except (psycopg.Error, StoreUnavailable) as error:
+                stopped()
                 logger().warning("loading waits for the database", reason=str(error).strip(), retry_in_s=pause)
                 self.close()
                 stop.wait(pause)
@@ -243,7 +241,7 @@ class Loader:
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_GATHERED)
         end, sequence = records[-1].position_after, records[-1].sequence
-        with connection.transaction():
+        with measured(gathered), connection.transaction():
             self._store_in_transaction(connection, source, prepared, names, [record.sequence for record in records])
             loading.advance(connection, source.reader.id, end.segment, end.offset, len(records), sequence)
             if failpoint.ARMED:

@@ -9,6 +9,10 @@ from totalizer.journal import JournalReader, Position, Record
 from totalizer.store import loading
 
 
+class Fenced(Exception):
+    """Another loader has taken this journal over."""
+
+
 @dataclass
 class Source:
     """One journal being drained."""

@@ -6,8 +6,8 @@ import socket
 
 from totalizer.errors import OperationError
 
-#: Seconds for one request to the API's health route.
-HEALTH_SECONDS_MAX = 2.0
+#: Seconds for one request to the API's health route, which itself waits up to 3 s for a database that is away.
+HEALTH_SECONDS_MAX = 4.0
 #: Bytes of the health answer that are read.
 ANSWER_BYTES_MAX = 16384
 HEALTH_PATH = "/health/ready"

@@ -16,6 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from totalizer.clock import Clock
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import ANSWERS
 from totalizer.telemetry import logger
 
 #: Start of every key: totalizer:answer:{organization id}:digest.
@@ -42,6 +44,11 @@ class Hits:
     shared: int = 0
     unchanged: int = 0
     missed: int = 0
+
+    def note(self, found: str) -> None:
+        """Count an answer, by the name of one of these."""
+        setattr(self, found, getattr(self, found) + 1)
+        MEASURES.count(ANSWERS, found)
 
     @property
     def rate(self) -> float:
@@ -80,15 +87,15 @@ class AnswerCache:
             Refused: what `make` raises.
         """
         if self._ttl_s <= 0:
-            self.hits.missed += 1
+            self.hits.note("missed")
             return await make()
         if (found := self._recall(key)) is not None:
-            self.hits.process += 1
+            self.hits.note("process")
             return found
         # Shielded: who waits may go away, and the others still wait.
         running = self._under_way.get(key)
         if running is not None and (shared := await asyncio.shield(running)) is not None:
-            self.hits.shared += 1
+            self.hits.note("shared")
             return shared
         return await self._find(key, f"{KEY_PREFIX}:{{{organization_id}}}:{key}", make)
 
@@ -98,9 +105,9 @@ class AnswerCache:
         answer: bytes | None = None
         try:
             if (answer := await self._ask_redis(redis_key)) is not None:
-                self.hits.redis += 1
+                self.hits.note("redis")
             else:
-                self.hits.missed += 1
+                self.hits.note("missed")
                 answer = await make()
                 if answer is not None:
                     await self._tell_redis(redis_key, answer)

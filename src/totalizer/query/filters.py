@@ -9,6 +9,7 @@ from typing import Any
 from totalizer.catalog import EventType, FieldType
 from totalizer.catalog.quoting import quoted
 from totalizer.errors import Refusal, Refused
+from totalizer.query.discreet import discreet
 from totalizer.query.question import Filter
 
 #: Values of one condition.
@@ -27,7 +28,7 @@ _FORMS = {
 
 def wrong(name: str, value: object, reason: str) -> Refused:
     """The refusal of a query for the value of one of its members."""
-    return Refused(Refusal.INVALID_QUERY, f"{name:.100}={value!s:.200}: {reason}")
+    return Refused(Refusal.INVALID_QUERY, f"{name:.100}={discreet(name, value):.200}: {reason}")
 
 
 def dimension(event_type: EventType, parameter: str, value: str, name: str) -> FieldType:

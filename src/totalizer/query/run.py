@@ -144,7 +144,7 @@ class QueryService:
             key = self._key(organization_id, question, version)
             etag = f'W/"{key}{"c" if complete else "i"}"'
             if may_keep and etags is not None and _matches(etags, etag):
-                self.cache.hits.unchanged += 1
+                self.cache.hits.note("unchanged")
                 return Reply(None, etag)
             made: list[bytes] = []
 

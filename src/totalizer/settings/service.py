@@ -57,6 +57,15 @@ class ServiceSettings(BaseSettings):
         Literal["debug", "info", "warning", "error"],
         named("LOG_LEVEL", "Least severe level that is logged."),
     ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "console"],
+        named("LOG_FORMAT", "How lines are logged: `auto` is `console` at a terminal, else `json`."),
+    ] = "auto"
+    metrics: Annotated[bool, named("TOTALIZER_METRICS", "False to measure nothing, and to serve no `/metrics`.")] = True
+    metrics_token: Annotated[
+        str | None,
+        named("TOTALIZER_METRICS_TOKEN", "What `/metrics` wants as Bearer token; anybody gets it if not set."),
+    ] = None
     aggregation_path: Annotated[
         Path | None,
         named(

@@ -14,10 +14,12 @@ from totalizer import __version__
 from totalizer.catalog import Catalog
 from totalizer.errors import Refusal, Refused
 from totalizer.live import LiveWindows
+from totalizer.query.exports.service import ExportService
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
 from totalizer.web.alert_routes import alert_routes
+from totalizer.web.export_routes import ExportRoutes, export_routes
 from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import tell_limits
 from totalizer.web.health_routes import HealthServices, health_routes
@@ -28,6 +30,8 @@ from totalizer.web.job_routes import job_routes
 from totalizer.web.key_routes import key_routes
 from totalizer.web.live_channel import Seats
 from totalizer.web.live_routes import live_routes
+from totalizer.web.metrics_routes import MetricsServices, metrics_routes
+from totalizer.web.operator.routes import OperatorServices, operator_routes
 from totalizer.web.page import page_routes
 from totalizer.web.quarantine import Quarantine
 from totalizer.web.query_routes import QueryRoutes, query_routes
@@ -45,6 +49,7 @@ class Services(msgspec.Struct, frozen=True):
 
     authenticator: Authenticator
     queries: QueryService
+    exports: ExportService
     pool: AsyncConnectionPool[Any]
     catalog: Catalog
     ingest: Ingest
@@ -55,15 +60,21 @@ class Services(msgspec.Struct, frozen=True):
     usage: UsageServices
     live: LiveWindows
     seats: Seats
+    session_key: bytes
+    metrics: MetricsServices
 
 
 def create_api(services: Services) -> Litestar:
     """The application. Its parts are opened and closed by who made them."""
     fates = FateServices(services.authenticator, services.pool, services.receipts, services.quarantine)
+    operator = OperatorServices(
+        services.authenticator, services.pool, services.health.gatherer, services.quarantine, services.session_key
+    )
     return Litestar(
         route_handlers=[
             *health_routes(services.health),
             *query_routes(QueryRoutes(services.authenticator, services.queries)),
+            *export_routes(ExportRoutes(services.authenticator, services.exports)),
             *fate_routes(fates),
             *ingest_routes(services.ingest),
             session_updates(services.ingest, services.sessions),
@@ -72,7 +83,9 @@ def create_api(services: Services) -> Litestar:
             *job_routes(services.authenticator, services.pool),
             *alert_routes(services.authenticator, services.pool, services.health.gatherer.folder),
             *live_routes(services.authenticator, services.live, services.seats),
+            *metrics_routes(services.metrics),
             *page_routes(),
+            operator_routes(operator),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
         openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
@@ -101,5 +114,8 @@ def _http_error(request: Request[Any, Any, Any], error: HTTPException) -> Respon
 
 
 def _unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    logger().error("request failed", method=request.method, path=request.url.path, exc_info=error)
+    request_id = request.scope["state"].get("request_id")
+    logger().error(
+        "request failed", request_id=request_id, method=request.method, path=request.url.path, exc_info=error
+    )
     return _problem(Refused(Refusal.INTERNAL, "something went wrong here; it has been logged"))

@@ -6,6 +6,7 @@ ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from urllib.parse import quote
 from totalizer.errors import Refused
 from totalizer.web import problem
 from totalizer.web.body import BodyReader
+from totalizer.web.exchange import Exchange as WebExchange
 
 #: Characters a path may hold as they are (RFC 3986 §3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=~"
@@ -31,14 +33,19 @@ class AsgiBridge:
     def __init__(self, app: ASGIApp, bodies: BodyReader) -> None:
         self._app, self._bodies = app, bodies
 
-    async def __call__(self, scope: Any, proto: Any) -> None:
+    async def __call__(self, scope: Any, proto: WebExchange) -> None:
         try:
             body = await self._bodies.read(proto, scope.headers.get("content-length"))
         except Refused as refused:
             proto.response_bytes(*problem.response(refused))
             return
         exchange = _Exchange(proto, body)
-        await self._app(_asgi_scope(scope), exchange.receive, exchange.send)
+        asgi_scope = _asgi_scope(scope, proto.request_id)
+        try:
+            await self._app(asgi_scope, exchange.receive, exchange.send)
+        finally:
+            # Of a path that no route has, the framework tells none: what people type is no label.
+            proto.route = asgi_scope.get("path_template", "")
 
 
 class _Exchange:
@@ -50,12 +57,20 @@ class _Exchange:
         self._status = 500
         self._headers: list[tuple[str, str]] = []
         self._stream: Any = None
+        self._sent = asyncio.Event()
 
     async def receive(self) -> dict[str, Any]:
         if not self._body_given:
             self._body_given = True
             return {"type": "http.request", "body": self._body, "more_body": False}
-        await self._proto.client_disconnect()
+        # Also when the answer has been sent: who listens for the client's going away must not listen for ever.
+        gone = asyncio.ensure_future(self._proto.client_disconnect())
+        sent = asyncio.ensure_future(self._sent.wait())
+        try:
+            await asyncio.wait((gone, sent), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            sent.cancel()
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -66,6 +81,7 @@ class _Exchange:
         body, more = message.get("body", b""), message.get("more_body", False)
         if self._stream is None and not more:
             self._proto.response_bytes(self._status, self._headers, bytes(body))
+            self._sent.set()
             return
         if self._stream is None:
             self._stream = self._proto.response_stream(self._status, self._headers)
@@ -74,9 +90,10 @@ class _Exchange:
         if not more:
             # The answer ends when nobody holds its stream any more; this object may live until garbage is collected.
             self._stream = None
+            self._sent.set()
 
 
-def _asgi_scope(scope: Any) -> dict[str, Any]:
+def _asgi_scope(scope: Any, request_id: str) -> dict[str, Any]:
     # The server has undone the percent-encoding of the path, and left that of the query.
     path = scope.path
     return {
@@ -92,7 +109,7 @@ def _asgi_scope(scope: Any) -> dict[str, Any]:
         "headers": [(key.encode("latin-1"), value.encode("latin-1")) for key, value in scope.headers.items()],
         "client": _address(scope.client),
         "server": _address(scope.server),
-        "state": {},
+        "state": {"request_id": request_id},
     }
 
 

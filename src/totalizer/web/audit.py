@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from totalizer.telemetry import logger
-from totalizer.web.principal import Principal
 
 
-def note(principal: Principal, done: str, **what: Any) -> None:
+class Who(Protocol):
+    """Somebody who may change something, whichever way they came: as a principal, or signed in to the page."""
+
+    @property
+    def organization_id(self) -> str:
+        """Whose data they may touch."""
+
+    @property
+    def key_id(self) -> str | None:
+        """The API key, if they came with one."""
+
+    @property
+    def user_id(self) -> str | None:
+        """The token's subject, if they came with one."""
+
+    @property
+    def role(self) -> str | None:
+        """The token's role."""
+
+
+def note(principal: Who, done: str, **what: Any) -> None:
     """Log a change, after it is made.
 
     Args:

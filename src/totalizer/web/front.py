@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.health.figures import Figures
+from totalizer.metrics import MEASURES
+from totalizer.metrics.measures import Series
+from totalizer.metrics.table import REQUESTS
+from totalizer.telemetry import logger
 from totalizer.web.asgi_bridge import AsgiBridge
+from totalizer.web.exchange import Exchange
 from totalizer.web.ingest import Ingest
 from totalizer.web.live_socket import LiveSocket
+from totalizer.web.route_table import ByMediaType
 
 #: Something done on the event loop before or after all requests.
 Step = Callable[[], Coroutine[Any, Any, None]]
 
-Headers = list[tuple[str, str]]
-CLOSE = ("connection", "close")
 #: Where queries are.
 ASKED = "/api/metrics/"
 #: Not those of health, nor answers that last for as long as somebody listens.
 _NOT_ASKED = tuple(f"{ASKED}{route}" for route in ("health", "performance", "live", "export"))
+#: Methods that are told apart in metrics.
+_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
+#: The first digit of a status → its class.
+_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 class Front:
@@ -33,6 +42,7 @@ class Front:
         start: run on the event loop before the first request.
         stop: run on it after the last.
         figures: told how long queries took.
+        clock: for how long requests take.
 
     Attributes:
         closing: True to close each connection with the next answer on it.
@@ -44,6 +54,10 @@ class Front:
     ) -> None:  # fmt: skip
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
         self._queried, self._monotonic = figures.queried, clock.monotonic
+        #: Of the hot path, by path and status.
+        self._taken_in: dict[tuple[str, int], Series] = {}
+        #: Of each request, if that is logged: asking the logger each time would cost more than most of the rest.
+        self._log = logger() if logger().is_enabled_for(logging.DEBUG) else None
         self.closing = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -53,40 +67,46 @@ class Front:
         loop.run_until_complete(self._stop())
 
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
-        if self.closing and scope.proto == "http":
-            proto = _Closing(proto)
         # What opens a WebSocket is a GET.
         if scope.method == "POST" and (routes := self._ingest.routes.get(scope.path)):
-            return self._ingest(scope, proto, routes)
+            return self._take_in(scope, Exchange(proto, closing=self.closing), routes)
         if scope.proto != "http":
             return self._socket(scope, proto)
-        answer = self._bridge(scope, proto)
-        path = scope.path
-        return self._timed(answer) if path.startswith(ASKED) and not path.startswith(_NOT_ASKED) else answer
+        return self._ask(scope, Exchange(proto, closing=self.closing))
 
-    async def _timed(self, answer: Awaitable[None]) -> None:
+    async def _take_in(self, scope: Any, exchange: Exchange, routes: ByMediaType) -> None:
         began = self._monotonic()
-        await answer
-        self._queried(self._monotonic() - began)
+        try:
+            await self._ingest(scope, exchange, routes)
+        finally:
+            took = self._monotonic() - began
+            key = scope.path, exchange.status
+            series = self._taken_in.get(key)
+            if series is None:
+                labels = "ingest", "POST", scope.path, _CLASSES[exchange.status // 100]
+                series = self._taken_in[key] = MEASURES.series(REQUESTS, *labels)
+            series.observe(took)
+            if self._log is not None:
+                self._tell(scope, exchange, took)
 
+    async def _ask(self, scope: Any, exchange: Exchange) -> None:
+        began = self._monotonic()
+        exchange.read(scope.headers)
+        try:
+            await self._bridge(scope, exchange)
+        finally:
+            took, method = self._monotonic() - began, scope.method
+            MEASURES.observe(
+                REQUESTS, took, "ask", method if method in _METHODS else "other", exchange.route or "other",
+                _CLASSES[exchange.status // 100],
+            )  # fmt: skip
+            if scope.path.startswith(ASKED) and not scope.path.startswith(_NOT_ASKED):
+                self._queried(took)
+            self._tell(scope, exchange, took)
 
-class _Closing:
-    """A request whose answer says that the connection ends with it."""
-
-    def __init__(self, proto: Any) -> None:
-        self._proto = proto
-
-    def __call__(self) -> Any:
-        return self._proto()
-
-    def __aiter__(self) -> Any:
-        return self._proto.__aiter__()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._proto, name)
-
-    def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
-        self._proto.response_bytes(status, [*headers, CLOSE], body)
-
-    def response_stream(self, status: int, headers: Headers) -> Any:
-        return self._proto.response_stream(status, [*headers, CLOSE])
+    def _tell(self, scope: Any, exchange: Exchange, took_s: float) -> None:
+        if self._log is not None:
+            self._log.debug(
+                "request answered", request_id=exchange.request_id, method=scope.method, path=scope.path,
+                status=exchange.status, duration_ms=round(took_s * 1000, 3),
+            )  # fmt: skip

@@ -14,6 +14,7 @@ from totalizer.web import problem
 from totalizer.web.body import BodyReader
 from totalizer.web.durable import append, refusal_of
 from totalizer.web.encoding import check_encoding, unpack
+from totalizer.web.exchange import Exchange
 from totalizer.web.idempotency import Answer, Repeats, identity_of
 from totalizer.web.identity import Authenticator
 from totalizer.web.intake import JSON_HEADERS, Request, Route, Sink, choose
@@ -53,18 +54,19 @@ class Ingest:
         self._monotonic = clock.monotonic
         self.on_answered: Callable[[float], None] = _ignore
 
-    async def __call__(self, scope: Any, proto: Any, routes: ByMediaType) -> None:
+    async def __call__(self, scope: Any, proto: Exchange, routes: ByMediaType) -> None:
         """Answer one POST: 2xx only when its events are on disk.
 
         Args:
             scope: the request.
-            proto: the server's side of it.
+            proto: the server's side of it, an Exchange.
             routes: those of its path.
         """
         meter, receipt = None, None
         try:
             # Each look at the scope copies what is looked at.
             headers = scope.headers
+            proto.read(headers)
             authorization = headers.get("authorization")
             principal = self._authenticator.remembered(authorization, "ingest")
             if principal is None:

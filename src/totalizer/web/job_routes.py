@@ -26,13 +26,13 @@ _RUN = (
     "id, job, state, scheduled_for, requested_at, started_at, finished_at, "
     "extract(epoch FROM finished_at - started_at)::float AS duration_s, rows, runner, attempt, runs"
 )
-_JOBS = f"""
+JOBS = f"""
     SELECT name, description, schedule, queue, extract(epoch FROM soft_limit)::float AS soft_limit_s,
            extract(epoch FROM hard_limit)::float AS hard_limit_s, enabled, next_run_at, to_jsonb(latest) AS last_run
     FROM totalizer.jobs LEFT JOIN LATERAL (
         SELECT {_RUN} FROM totalizer.job_runs WHERE job = name ORDER BY id DESC LIMIT 1
     ) AS latest ON true ORDER BY name"""
-_RUNS = f"SELECT {_RUN} FROM totalizer.job_runs WHERE job = %s ORDER BY id DESC LIMIT %s"
+RUNS = f"SELECT {_RUN} FROM totalizer.job_runs WHERE job = %s ORDER BY id DESC LIMIT %s"
 
 
 def job_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> list[Any]:
@@ -42,7 +42,7 @@ def job_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
     async def list_jobs(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Each with its schedule, its next run and its last one. Empty until a scheduler or a worker has started."""
         await enter(authenticator, request, "jobs_read")
-        return json_answer({"jobs": await _rows(pool, _JOBS)})
+        return json_answer({"jobs": await job_rows(pool, JOBS)})
 
     @get("/api/jobs/{name:str}/runs", summary="The runs of a job")
     async def list_runs(
@@ -52,18 +52,18 @@ def job_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
     ) -> Response[bytes]:
         """Newest first, without what they said: that may name other organisations."""
         await enter(authenticator, request, "jobs_read")
-        found = await _rows(pool, _RUNS, _checked(name), _size(limit))
-        if not found and not await _rows(pool, "SELECT FROM totalizer.jobs WHERE name = %s", name):
-            raise _no_job(name)
+        found = await job_rows(pool, RUNS, checked(name), _size(limit))
+        if not found and not await job_rows(pool, "SELECT FROM totalizer.jobs WHERE name = %s", name):
+            raise no_job(name)
         return json_answer({"runs": found})
 
     @post("/api/jobs/{name:str}/run", summary="Ask for a run of a job", status_code=202)
     async def run(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
         """It is run by the next scheduler or worker that looks. Asked for again before that, it is the same run."""
         principal = await enter(authenticator, request, "jobs_run")
-        number = await _ask(pool, principal.organization_id, _checked(name))
+        number = await ask_for_run(pool, principal.organization_id, checked(name))
         if number is None:
-            raise _no_job(name)
+            raise no_job(name)
         answer = json_answer({"id": number, "job": name, "state": "requested"})
         answer.status_code = 202
         return answer
@@ -71,7 +71,12 @@ def job_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
     return [list_jobs, list_runs, run]
 
 
-async def _rows(pool: AsyncConnectionPool[Any], query: str, *parameters: object) -> list[dict[str, Any]]:
+async def job_rows(pool: AsyncConnectionPool[Any], query: str, *parameters: object) -> list[dict[str, Any]]:
+    """Rows of one of the queries above, by column.
+
+    Raises:
+        Refused: the database is away.
+    """
     try:
         async with pool.connection() as connection, connection.cursor(row_factory=dict_row) as cursor:
             found: list[dict[str, Any]] = await (await cursor.execute(query.encode(), parameters)).fetchall()
@@ -80,7 +85,12 @@ async def _rows(pool: AsyncConnectionPool[Any], query: str, *parameters: object)
         raise _away() from error
 
 
-async def _ask(pool: AsyncConnectionPool[Any], organization_id: str, name: str) -> int | None:
+async def ask_for_run(pool: AsyncConnectionPool[Any], organization_id: str, name: str) -> int | None:
+    """Ask for a run; its number, or None if there is no such job.
+
+    Raises:
+        Refused: the database is away.
+    """
     try:
         async with writing_as(pool, organization_id) as connection:
             row = await (await connection.execute("SELECT totalizer.request_job(%s)", [name])).fetchone()
@@ -89,10 +99,10 @@ async def _ask(pool: AsyncConnectionPool[Any], organization_id: str, name: str) 
     return None if row is None or row[0] is None else int(row[0])
 
 
-def _checked(name: str) -> str:
+def checked(name: str) -> str:
     """A name that may be one of a job."""
     if not name.isidentifier():
-        raise _no_job(name)
+        raise no_job(name)
     return name
 
 
@@ -109,7 +119,8 @@ def _away() -> Refused:
     return Refused(Refusal.DATABASE_UNAVAILABLE, "the jobs cannot be reached at present; try again", retry_after_s=5)
 
 
-def _no_job(name: str) -> Refused:
+def no_job(name: str) -> Refused:
+    """There is no such job."""
     return Refused(
         Refusal.NOT_FOUND, f"{name[:80]!r} is no job that can be asked for; GET /api/jobs lists those that run"
     )

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 from totalizer.clock import Clock
 from totalizer.errors import Refusal, Refused
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import ACCEPTED
 
 SECONDS_A_DAY = 86_400
 #: Organisations whose seals are kept begun; beyond it the oldest are begun again.
@@ -61,6 +63,7 @@ class Receipts:
 
     def __init__(self, key: bytes, journal_id: str, clock: Clock, *, days: int) -> None:
         self._sealer = hashlib.blake2b(key=key, digest_size=_SEAL_BYTES)
+        self._accepted = MEASURES.series(ACCEPTED)
         #: By organisation: begun with it, so that the rest of the seal is one short hash.
         self._begun: dict[str, Any] = {}
         self._journal, self._clock, self._days = journal_id.replace("-", ""), clock, days
@@ -73,6 +76,8 @@ class Receipts:
             sequence: number of the journal's record.
             accepted: how many events it holds.
         """
+        # Every way in makes one for each record that is on disk, and a repeated request is answered with the first's.
+        self._accepted.add(accepted)
         text = f"{self._journal}-{sequence:x}-{accepted}-{self._clock.now_ns() // 1_000_000_000:x}"
         return f"{text}-{self._seal(organization_id, text.encode())}".encode()
 

@@ -16,6 +16,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from totalizer.clock import Clock, utc_text
 from totalizer.collect.admission import Item
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import REJECTED
 from totalizer.telemetry import logger
 
 #: Pause between two flushes.
@@ -48,6 +50,7 @@ class Rejections:
         """Count refused events of one organisation, by type and reason."""
         hour = f"{utc_text(self._clock.now_ns())[:13]}:00:00Z"
         for item in items:
+            MEASURES.count(REJECTED, item.code)
             event_type = item.event_type if item.event_type in self._event_types else ""
             key = organization_id, hour, event_type, item.code
             if key in self._counts or len(self._counts) < WAITING_MAX:

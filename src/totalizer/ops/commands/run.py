@@ -47,5 +47,5 @@ def monitor(home: HomeOption = None) -> None:
 def _run(module: str, function: str, component: str, home: HomeOption, **overrides: object) -> None:
     server_part("totalizer.ops.lifeline").watch_lifeline()
     settings = stack_settings(home, **overrides)
-    server_part("totalizer.telemetry").configure_logging(settings.log_level, component)
+    server_part("totalizer.telemetry").configure_logging(settings.log_level, component, form=settings.log_format)
     getattr(server_part(module), function)(settings)

@@ -1,0 +1,1 @@
+"""`totalizer doctor`: what is wrong with a deployment, and what to do about it."""

@@ -1,0 +1,58 @@
+"""Numbers of the moment that one API process tells: of its journal, its live connections, its database connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+
+from totalizer.journal import Journal
+from totalizer.live import LiveWindows
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import JOURNAL_BYTES, JOURNAL_REFUSING, LIVE_BYTES, LIVE_CONNECTIONS, POOL_WAITING
+from totalizer.web.live_channel import Seats
+
+#: Seconds between two looks.
+LOOK_S = 1.0
+
+
+class Gauges:
+    """Looks once a second.
+
+    Args:
+        journal: of this process.
+        live: its live windows.
+        seats: its live connections.
+        pool: its database connections.
+    """
+
+    def __init__(self, journal: Journal, live: LiveWindows, seats: Seats, pool: AsyncConnectionPool[Any]) -> None:
+        self._journal, self._live, self._seats, self._pool = journal, live, seats, pool
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Look from now on, on the running event loop."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            self.look()
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """Tell the numbers of now."""
+        stats = self._journal.stats()
+        MEASURES.set(JOURNAL_BYTES, stats.bytes_on_disk)
+        MEASURES.set(JOURNAL_REFUSING, stats.refusal is not None)
+        MEASURES.set(LIVE_CONNECTIONS, self._seats.count)
+        MEASURES.set(LIVE_BYTES, self._live.memory_bytes())
+        MEASURES.set(POOL_WAITING, self._pool.get_stats().get("requests_waiting", 0))

@@ -1,0 +1,202 @@
+"""`/metrics` of a real service: several API processes, the loader and the scheduler, in one answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving import COMMAND, SINGLE, served
+from support import RunningStack, Stack, free_port, new_organization, unavailable, wait_until
+from totalizer.store.keys import create_key
+
+
+def ask(url: str, path: str, key: str | None = None, body: object = None, **headers: str) -> tuple[int, dict, bytes]:
+    """Status, headers in lower case and body of an answer."""
+    told = {"authorization": f"Bearer {key}"} if key else {}
+    data = None if body is None else json.dumps(body).encode()
+    if data is not None:
+        told["content-type"] = "application/json"
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url + path, data, {**told, **names})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, {name.lower(): value for name, value in error.headers.items()}, error.read()
+
+
+def samples(url: str) -> dict[tuple[str, ...], float]:
+    """(name, label values …) → value, read by Prometheus' own parser."""
+    status, headers, text = ask(url, "/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """A stack whose numbers nobody else moves, with two API processes."""
+    running = RunningStack(tmp_path_factory.mktemp("metrics") / "home", TOTALIZER_WORKERS="2")
+    yield new_organization(running)
+    assert running.stop() == 0
+
+
+def test_every_process_counts_into_one_answer(own_stack: Stack) -> None:
+    url, key = own_stack.url, own_stack.key
+    before = samples(url)
+    assert {before["totalizer_processes", name] for name in ("api",)} == {2}
+    assert before["totalizer_processes", "loader"] == before["totalizer_processes", "scheduler"] == 1
+    for number in range(40):  # each over a connection of its own: both processes get some
+        assert ask(url, SINGLE, key, {"id": str(uuid4()), **COMMAND})[0] == 202
+        assert ask(url, "/api/metrics/batch", key, {"command_executions": [COMMAND] * 3})[0] == 202, number
+    assert ask(url, SINGLE, key, {"command_name": 3})[0] == 422
+    own_stack.drain()
+    after = samples(url)
+
+    def grew(*name: str) -> float:
+        return after.get(name, 0.0) - before.get(name, 0.0)
+
+    assert grew("totalizer_ingest_events_accepted_total") == 160
+    assert grew("totalizer_http_request_duration_seconds_count", "ingest", "POST", SINGLE, "2xx") == 40
+    assert grew("totalizer_http_request_duration_seconds_count", "ingest", "POST", SINGLE, "4xx") == 1
+    assert grew("totalizer_load_events_total") == 160
+    assert grew("totalizer_load_lag_seconds_count") == 80
+    assert grew("totalizer_load_transaction_seconds_count") >= 1
+    assert grew("totalizer_refresh_seconds_count") >= 1
+    assert grew("totalizer_refresh_buckets_total") >= 1
+    rejected = [name[1] for name in after if name[0] == "totalizer_ingest_events_rejected_total" and grew(*name)]
+    assert rejected == ["invalid_event"]
+    written = {path.stem for path in (own_stack.home / "metrics").glob("*.values")}
+    assert {"api-0", "api-1", "loader-0", "scheduler-0"} <= written
+
+
+def test_nothing_goes_back_when_a_process_is_killed(own_stack: Stack) -> None:
+    state = json.loads((own_stack.home / "run" / "state.json").read_text())
+    ask(own_stack.url, SINGLE, own_stack.key, {"id": str(uuid4()), **COMMAND})
+    own_stack.drain()
+    before = samples(own_stack.url)
+    os.kill(state["pids"]["loader"], signal.SIGKILL)
+    wait_until(lambda: samples(own_stack.url)["totalizer_processes", "loader"] == 0, "the loader is missed")
+    assert samples(own_stack.url)["totalizer_load_events_total",] == before["totalizer_load_events_total",]
+    ask(own_stack.url, SINGLE, own_stack.key, {"id": str(uuid4()), **COMMAND})
+    own_stack.drain()
+    after = samples(own_stack.url)
+    assert after["totalizer_processes", "loader"] == 1
+    assert after["totalizer_load_events_total",] == before["totalizer_load_events_total",] + 1
+
+
+def test_labels_are_what_is_declared_whatever_is_asked_for(own_stack: Stack) -> None:
+    url, key = own_stack.url, own_stack.key
+    for path in (f"/nothing/{uuid4()}", f"/api/keys/{uuid4()}/no", "/api/jobs/hourly_rollup/runs", f"/{own_stack.key}"):
+        ask(url, path, key)
+    text = ask(url, "/metrics")[2].decode()
+    routes = {name[3] for name in samples(url) if name[0] == "totalizer_http_request_duration_seconds_count"}
+    assert "/api/jobs/{name}/runs" in routes
+    assert "other" in routes
+    assert own_stack.key not in text
+    assert own_stack.organization_id not in text
+    assert not [route for route in routes if "nothing" in route]
+
+
+def test_kept_answers_and_jobs_are_counted(own_stack: Stack) -> None:
+    path = "/api/metrics/aggregated?aggregation_window=total"
+    before = samples(own_stack.url)
+    assert {ask(own_stack.url, path, own_stack.key)[0] for _ in range(6)} == {200}
+    after = samples(own_stack.url)
+    found = {name[1]: after[name] - before.get(name, 0) for name in after if name[0] == "totalizer_query_answers_total"}
+    assert sum(found.values()) == 6
+    assert found["missed"] == 1, "five of six were kept, by this process or in Redis by the other"
+    with own_stack.running.connect(None) as connection:
+        admin = create_key(connection, own_stack.organization_id, "admin", scopes=("admin",))
+    assert ask(own_stack.url, "/api/jobs/verify/run", admin, {})[0] == 202
+    name = "totalizer_job_duration_seconds_count", "verify", "done"
+    wait_until(lambda: samples(own_stack.url).get(name, 0) >= 1, "a run is counted")
+
+
+def test_with_a_token_only_who_has_it_gets_them_and_switched_off_nobody(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    home = str(tmp_path / "home")
+    with served(stack.running, tmp_path / "one", TOTALIZER_METRICS_TOKEN="sesame", TOTALIZER_HOME=home) as api:
+        url = f"http://{api.host}:{api.port}"
+        assert ask(url, "/metrics")[0] == 401
+        assert ask(url, "/metrics", "sesam")[0] == 401
+        assert ask(url, "/metrics", stack.key)[0] == 401
+        assert ask(url, "/metrics", "sesame")[0] == 200
+    (tmp_path / "two").mkdir()
+    home = str(tmp_path / "off")
+    with served(stack.running, tmp_path / "two", TOTALIZER_METRICS="false", TOTALIZER_HOME=home) as api:
+        url = f"http://{api.host}:{api.port}"
+        assert ask(url, SINGLE, stack.key, COMMAND)[0] == 202
+        assert ask(url, "/metrics")[0] == 404
+        assert not (tmp_path / "off" / "metrics").exists()
+
+
+def test_a_real_prometheus_scrapes_it(own_stack: Stack, tmp_path: Path) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        unavailable("no prometheus on this machine")
+    port = free_port()
+    target = own_stack.url.removeprefix("http://")
+    (tmp_path / "prometheus.yml").write_text(
+        "global: {scrape_interval: 1s}\n"
+        f"scrape_configs: [{{job_name: totalizer, static_configs: [{{targets: ['{target}']}}]}}]\n"
+    )
+    process = subprocess.Popen(
+        [program, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data",
+         f"--web.listen-address=127.0.0.1:{port}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+
+        def scraped() -> bool:
+            try:
+                query = "/api/v1/query?query=totalizer_ingest_events_accepted_total"
+                status, _, text = ask(f"http://127.0.0.1:{port}", query)
+            except OSError:
+                return False
+            result = json.loads(text)["data"]["result"] if status == 200 else []
+            return bool(result) and float(result[0]["value"][1]) > 0
+
+        wait_until(scraped, "a scrape")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_asking_while_all_count_never_shows_less(own_stack: Stack) -> None:
+    """Counters of one answer are never below those of an answer before it, with senders all the while."""
+    end = threading.Event()
+
+    def send() -> None:
+        while not end.is_set():
+            ask(own_stack.url, SINGLE, own_stack.key, {"id": str(uuid4()), **COMMAND})
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        last: dict[tuple[str, ...], float] = {}
+        for _ in range(20):
+            now = samples(own_stack.url)
+            fell = [name for name, value in last.items() if "_total" in name[0] and now[name] < value]
+            assert fell == []
+            last = now
+            time.sleep(0.02)
+    finally:
+        end.set()
+        sender.join()
