@@ -78,6 +78,7 @@ class Failpoint(Enum):
     LATE_MERGED = "late.level.merged"
     LATE_NOTED = "late.events.noted"
     LATE_APPLIED = "late.events.applied"
+    LEVEL_REPAIRED = "repair.level.computed"
 
 
 class Action(Enum):

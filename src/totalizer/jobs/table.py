@@ -94,6 +94,8 @@ def _upkeep(settings: Settings) -> list[Job]:
         Job("forget_fates", upkeep.forget_fates, 30 * _MINUTE, Every(6 * _HOUR)),
         Job("dead_letter_retry", upkeep.dead_letter_retry, 30 * _MINUTE, Every(_HOUR)),
         Job("health_check", health_check, 5 * _MINUTE, Every(timedelta(seconds=settings.health_check_interval))),
+        Job("reconcile", upkeep.reconcile, 10 * _MINUTE, Every(_MINUTE)),
+        Job("clear_minutes", upkeep.clear_minutes, 30 * _MINUTE, Every(_HOUR)),
         Job("verify", upkeep.verify, 2 * _HOUR, Cron(0, 4, zone=clock)),
         Job("forget_runs", upkeep.forget_runs, 10 * _MINUTE, Cron(30, 3, zone=clock)),
     ]  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Any
 from totalizer.errors import OperationError
 from totalizer.jobs.job import Context
 from totalizer.load.retry import DeadLetterLoader
+from totalizer.rollup.minutes import clear_minutes as clear_old_minutes
+from totalizer.rollup.reconcile import reconcile as look_at_some
 from totalizer.rollup.refresh import refresh
 from totalizer.rollup.verify import verify as verify_books
 from totalizer.store import dead_letters, ledger, runs
@@ -62,9 +64,20 @@ def dead_letter_retry(context: Context) -> dict[str, Any]:
 
 def verify(context: Context) -> dict[str, Any]:
     """Prove that what was loaded, stored and rolled up agree; fails if anything differs."""
-    balances = verify_books(context.connection)
+    balances = verify_books(context.connection, helpers=[context.open(Role.REFRESHER)])
     wrong = [balance for balance in balances if not balance.exact]
     if wrong:
         named = ", ".join(f"{each.organization}/{each.event_type}" for each in wrong[:NAMED_MAX])
         raise OperationError(f"{len(wrong)} of {len(balances)} do not balance: {named}; see `totalizer verify`")
     return {"balances": len(balances), "events": sum(balance.events for balance in balances)}
+
+
+def reconcile(context: Context) -> dict[str, Any]:
+    """Hold some rows of every rollup against what they are made from; repairs and tells of those that are wrong."""
+    looked = look_at_some(context.connection, clock=context.clock)
+    return {**looked, "rows": looked["repaired"]}
+
+
+def clear_minutes(context: Context) -> dict[str, Any]:
+    """Remove rows of single minutes that are older than their rollups promise."""
+    return clear_old_minutes(context.connection)

@@ -25,6 +25,7 @@ COMMANDS = {
     "limits": ("limits", "app"),
     "organizations": ("organizations", "app"),
     "verify": ("verify", "verify"),
+    "rollup": ("rollup", "app"),
     "ledger": ("ledger", "ledger"),
     "dead-letters": ("dead_letters", "app"),
     "retention": ("retention", "app"),

@@ -1,26 +1,45 @@
 """Proving that the books balance: ledger = events = every grain of every rollup, for every organisation.
 
-All of it is read in one snapshot. Each grain is compared with what it is made from: minutes and quarters with events,
-hours and days with quarters, weeks and months with days. What a mark says is behind is left out; everything else must
-be equal to the last digit.
+All of it is read in one snapshot, which several connections share. Each grain is compared with what it is made from:
+minutes and quarters with events, hours and days with quarters, weeks and months with days. What a mark says is behind
+is left out; everything else must be equal to the last digit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg import Connection, IsolationLevel
 
 from totalizer.catalog import EventType, Rollup
-from totalizer.catalog.levels import BASE, DAY, HOUR, MINUTE, MONTH, WEEK, Level
-from totalizer.catalog.quoting import quoted, quoted_list
-from totalizer.rollup.statements import base_of
-from totalizer.rollup.verify_floors import ACCOUNTED_FOR, floors_of_side, source_kept
-from totalizer.store.ddl import rollup_states
-from totalizer.store.plan import read_applied
+from totalizer.catalog.levels import LEVELS, Level
+from totalizer.errors import OperationError
+from totalizer.rollup.cell import NAMES, Cell, find_cells
+from totalizer.rollup.comparison import Part
+from totalizer.rollup.summing import Sums, Task, run_all, tasks_of
+from totalizer.rollup.verify_floors import ACCOUNTED_FOR
+from totalizer.store.plan import Applied, read_applied
 
-#: What each grain is called in a balance.
-_NAMES = {MINUTE: "minute", BASE: "base", HOUR: "hour", DAY: "day", WEEK: "week", MONTH: "month"}
+#: Differing cells that are named of one organisation and grain, and of one grain of all organisations.
+CELLS_MAX, ROWS_MAX = 1_000, 100_000
+
+
+class Scope(NamedTuple):
+    """What is compared; None stands for all.
+
+    Attributes:
+        organization: name of whose books.
+        event_type, rollup: of which.
+        since: only what begins then or later. What was loaded is counted whole all the same.
+    """
+
+    organization: str | None = None
+    event_type: str | None = None
+    rollup: str | None = None
+    since: datetime | None = None
 
 
 class Balance(NamedTuple):
@@ -33,6 +52,7 @@ class Balance(NamedTuple):
         ledger: rows the loader says it stored.
         dirty_buckets: base buckets that are marked, and so not compared.
         mismatches: for each rollup and grain with any, how many rows differ from what they are made from.
+        cells: those rows, the first of each grain.
     """
 
     organization_id: str
@@ -42,6 +62,7 @@ class Balance(NamedTuple):
     ledger: int
     dirty_buckets: int
     mismatches: dict[str, int]
+    cells: tuple[Cell, ...] = ()
 
     @property
     def exact(self) -> bool:
@@ -49,140 +70,165 @@ class Balance(NamedTuple):
         return self.events == self.ledger and not self.mismatches
 
 
-def verify(connection: Connection[Any]) -> list[Balance]:
+def verify(
+    connection: Connection[Any], scope: Scope | None = None, *, helpers: Sequence[Connection[Any]] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Balance]:  # fmt: skip
     """The balance of every organisation and event type that has any events.
 
     Args:
         connection: as the refresher role, not in a transaction.
+        scope: what is compared; everything if None.
+        helpers: connections like the first, which share its work and its snapshot.
+        progress: told how many of how many pieces are done.
+
+    Raises:
+        OperationError: there is no organisation, event type or rollup of that name.
+        psycopg.Error: the database is away.
     """
-    isolation = connection.isolation_level
-    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    scope = scope or Scope()
+    with _one_snapshot([connection, *helpers]):
+        applied = _chosen(read_applied(connection), scope)
+        part = Part(_organizations(connection, scope), scope.since)
+        tasks = [task for rollup, event_type in applied for task in tasks_of(connection, rollup, event_type, part)]
+        counts = [_count_task(event_type, part) for event_type in _types(applied)]
+        found = run_all([connection, *helpers], [*counts, *tasks], progress)
+        stored = {key.event_type: rows for key, rows in found.items() if key.rollup is None}
+        cells = [cell for each in _differing(connection, applied, part, found) for cell in each]
+        return [
+            balance
+            for event_type in _types(applied)
+            for balance in _balances(connection, event_type, part, stored[event_type.name], cells)
+        ]
+
+
+def _chosen(applied: Applied, scope: Scope) -> list[tuple[Rollup | None, EventType]]:
+    """The rollups to be compared with their event types; an event type without any has None."""
+    for name, names in ((scope.event_type, applied.event_types), (scope.rollup, applied.rollups)):
+        if name is not None and name not in names:
+            raise OperationError(f"there is no {name!r} in this database; there are {', '.join(sorted(names))}")
+    chosen: list[tuple[Rollup | None, EventType]] = []
+    for event_type in applied.event_types.values():
+        if scope.event_type not in (None, event_type.name):
+            continue
+        mine = [rollup for rollup in applied.rollups.values() if rollup.event_type == event_type.name]
+        if scope.rollup is not None:
+            chosen += [(rollup, event_type) for rollup in mine if rollup.name == scope.rollup]
+        else:
+            chosen += [(rollup, event_type) for rollup in mine or (None,)]
+    return chosen
+
+
+def _types(chosen: Sequence[tuple[Rollup | None, EventType]]) -> list[EventType]:
+    return list({event_type.name: event_type for _, event_type in chosen}.values())
+
+
+def _organizations(connection: Connection[Any], scope: Scope) -> tuple[str, ...] | None:
+    if scope.organization is None:
+        return None
+    row = connection.execute(
+        "SELECT id::text FROM totalizer.organizations WHERE name = %s", [scope.organization]
+    ).fetchone()
+    if row is None:
+        raise OperationError(f"there is no organisation {scope.organization!r}")
+    return (row[0],)
+
+
+@contextmanager
+def _one_snapshot(connections: Sequence[Connection[Any]]) -> Iterator[None]:
+    """A transaction on each connection; all of them see the database as it is now."""
+    before = [connection.isolation_level for connection in connections]
+    first, *others = connections
+    for connection in connections:
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
     try:
-        with connection.transaction():
-            applied = read_applied(connection)
-            balances = []
-            for event_type in applied.event_types.values():
-                rollups = [rollup for rollup in applied.rollups.values() if rollup.event_type == event_type.name]
-                balances += _balances(connection, event_type, rollups)
-            return balances
+        with first.transaction():
+            row = first.execute("SELECT pg_export_snapshot()").fetchone()
+            assert row is not None
+            with _imported(others, row[0]):
+                for connection in connections:
+                    # Groups of a piece stay in memory mostly.
+                    connection.execute("SET LOCAL work_mem = '128MB'")
+                yield
     finally:
-        connection.isolation_level = isolation
+        for connection, isolation in zip(connections, before, strict=True):
+            connection.isolation_level = isolation
 
 
-def _balances(connection: Connection[Any], event_type: EventType, rollups: list[Rollup]) -> list[Balance]:
-    mismatches: dict[str, dict[str, int]] = {}
-    for rollup in rollups:
-        for level in rollup.kept:
-            for organization, count in connection.execute(_differences(rollup, level, event_type).encode()):
-                mismatches.setdefault(str(organization), {})[f"{rollup.name} ({_NAMES[level]})"] = count
+@contextmanager
+def _imported(connections: Sequence[Connection[Any]], snapshot: str) -> Iterator[None]:
+    if not connections:
+        yield
+        return
+    with connections[0].transaction():
+        connections[0].execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'".encode())
+        with _imported(connections[1:], snapshot):
+            yield
+
+
+def _differing(
+    connection: Connection[Any], chosen: Sequence[tuple[Rollup | None, EventType]], part: Part,
+    found: dict[Task, Sums],
+) -> Iterator[list[Cell]]:  # fmt: skip
+    """The cells of those organisations whose sums differ."""
+    sides: dict[tuple[str, Level], tuple[Sums, Sums]] = {}
+    for task, sums in found.items():
+        if task.rollup is not None and task.level is not None:
+            pair = sides.setdefault((task.rollup, task.level), (Sums({}), Sums({})))
+            pair[task.truth].add(sums)
+    for rollup, event_type in chosen:
+        for level in LEVELS:
+            if rollup is None or not rollup.keeps(level):
+                continue
+            kept, truth = sides[rollup.name, level]
+            if different := truth.differing(kept):
+                narrowed = part._replace(organizations=tuple(different))
+                yield find_cells(connection, rollup, level, event_type, narrowed, CELLS_MAX, ROWS_MAX)
+
+
+def _count_task(event_type: EventType, part: Part) -> Task:
+    """How many events are stored, by organisation."""
+    statement = (
+        f'SELECT organization_id::text, count(*), 0 FROM events."{event_type.name}" '
+        "WHERE %(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]) GROUP BY 1"
+    )
+    return Task(event_type.name, None, None, False, statement, part)
+
+
+def _balances(
+    connection: Connection[Any], event_type: EventType, part: Part, stored: Sums, cells: Sequence[Cell]
+) -> Iterator[Balance]:
+    events = {organization: count for organization, (count, _) in stored.of.items()}
+    mine: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell.event_type == event_type.name:
+            mine.setdefault(cell.organization_id, []).append(cell)
     rows = connection.execute(
         f"""
-        WITH stored AS (
-            SELECT organization_id, sum(events)::bigint AS events FROM (
-                SELECT organization_id, count(*) AS events FROM events.{quoted(event_type.name)} GROUP BY 1
-                UNION ALL ({ACCOUNTED_FOR})
-            ) AS everywhere GROUP BY 1
-        ), ledger AS (
+        WITH elsewhere AS ({ACCOUNTED_FOR}), ledger AS (
             SELECT organization_id, sum(loaded)::bigint AS loaded FROM totalizer.ledger
             WHERE event_type = %(type)s GROUP BY 1
         ), dirty AS (
             SELECT organization_id, count(DISTINCT bucket) AS buckets FROM totalizer.dirty_marks
             WHERE event_type = %(type)s GROUP BY 1
+        ), known AS (
+            SELECT id FROM totalizer.organizations
+            UNION SELECT organization_id FROM elsewhere UNION SELECT organization_id FROM ledger
+            UNION SELECT unnest(%(named)s::uuid[])
         )
-        SELECT o.id::text, o.name, coalesce(events, 0), coalesce(loaded, 0), coalesce(buckets, 0)
-        FROM totalizer.organizations o
-        LEFT JOIN stored s ON s.organization_id = o.id
-        LEFT JOIN ledger l ON l.organization_id = o.id
-        LEFT JOIN dirty d ON d.organization_id = o.id
-        WHERE events IS NOT NULL OR loaded IS NOT NULL OR o.id::text = ANY (%(mismatched)s)
-        ORDER BY o.name""",
-        {"type": event_type.name, "mismatched": list(mismatches)},
-    )
-    return [
-        Balance(organization_id, name, event_type.name, events, ledger, dirty, mismatches.get(organization_id, {}))
-        for organization_id, name, events, ledger, dirty in rows
-    ]
-
-
-def _differences(rollup: Rollup, level: Level, event_type: EventType) -> str:
-    """Rows by organisation that stand on one side only, duplicates counted."""
-    states = rollup_states(rollup, event_type)
-    columns = quoted_list(["organization_id", level.key, *rollup.dimensions, *(state.column for state in states)])
-    truth = _from_events(rollup, level, event_type) if level.source is None else _from_states(rollup, level, event_type)
-    compared = f"{floors_of_side(event_type.name)} WHERE {source_kept(level)} AND {_settled(rollup, level)}"
-    return f"""
-        WITH behind AS MATERIALIZED ({_behind(rollup, level)}),
-             truth AS MATERIALIZED (SELECT side.* FROM ({truth}) AS side {compared}),
-             kept AS MATERIALIZED (
-                SELECT side.* FROM (SELECT {columns} FROM analytics.{quoted(rollup.table(level))}) AS side {compared}
-             )
-        SELECT organization_id, count(*) FROM (
-            (SELECT * FROM truth EXCEPT ALL SELECT * FROM kept)
-            UNION ALL
-            (SELECT * FROM kept EXCEPT ALL SELECT * FROM truth)
-        ) AS differing GROUP BY 1"""
-
-
-def _from_events(rollup: Rollup, level: Level, event_type: EventType) -> str:
-    time = quoted(event_type.time_field)
-    bucket = base_of(time) if level is BASE else f"date_trunc('minute', {time}, 'UTC')"
-    dimensions = "".join(f", {quoted(name)}" for name in rollup.dimensions)
-    aggregates = ", ".join(f"{s.from_events} AS {quoted(s.column)}" for s in rollup_states(rollup, event_type))
-    return (
-        f"SELECT organization_id, {bucket} AS bucket{dimensions}, {aggregates} "
-        f"FROM events.{quoted(event_type.name)} GROUP BY organization_id, {bucket}{dimensions}"
-    )
-
-
-def _from_states(rollup: Rollup, level: Level, event_type: EventType) -> str:
-    dimensions = "".join(f", {quoted(name)}" for name in rollup.dimensions)
-    merged = ", ".join(f"{s.from_states} AS {quoted(s.column)}" for s in rollup_states(rollup, event_type))
-    source = f"analytics.{quoted(rollup.table(DAY if level.source == DAY.suffix else BASE))}"
-    key = f"_{level.key}"
-    if level is DAY:
-        # Near a clock change the local date of a bucket can be off by one; the day's bounds decide, as in the refresh.
-        rows = f"""(SELECT b.*, near._day FROM {source} b JOIN totalizer.organizations o ON o.id = organization_id,
-                 LATERAL (SELECT (bucket AT TIME ZONE o.time_zone)::date AS d) AS local,
-                 LATERAL (VALUES (d), (d - 1), (d + 1)) AS near (_day)
-            WHERE bucket >= _day::timestamp AT TIME ZONE o.time_zone
-              AND bucket < (_day + 1)::timestamp AT TIME ZONE o.time_zone)"""
-    elif level is HOUR:
-        rows = f"(SELECT *, date_trunc('hour', bucket, 'UTC') AS {key} FROM {source})"
-    else:
-        rows = f"(SELECT *, date_trunc('{level.key}', day::timestamp)::date AS {key} FROM {source})"
-    return (
-        f"SELECT organization_id, {key} AS {level.key}{dimensions}, {merged} "
-        f"FROM {rows} AS source GROUP BY organization_id, {key}{dimensions}"
-    )
-
-
-def _behind(rollup: Rollup, level: Level) -> str:
-    """The marked buckets that may make a row of a grain differ from what it is made from."""
-    marks = (
-        f"SELECT DISTINCT organization_id, bucket FROM totalizer.dirty_marks WHERE event_type = '{rollup.event_type}'"
-    )
-    if level.source is None:
-        return f"{marks} AND scope = 'events' AND (rollup IS NULL OR rollup = '{rollup.name}')"
-    # A grain changes with the one it is made from, but where it is being filled or its zone has changed.
-    return f"{marks} AND (scope = 'days' OR rollup = '{rollup.name}')"
-
-
-def _settled(rollup: Rollup, level: Level) -> str:
-    """SQL: a row of `side` lies in no span that is behind, and, of minutes, is kept still."""
-    if level.local:
-        length = {DAY: "1 day", WEEK: "7 days", MONTH: "1 month"}[level]
-        starts = f"side.{level.key}::timestamp AT TIME ZONE o.time_zone"
-        ends = f"(side.{level.key} + interval '{length}') AT TIME ZONE o.time_zone"
-        marked = (
-            "SELECT FROM behind m JOIN totalizer.organizations o ON o.id = m.organization_id "
-            f"WHERE m.organization_id = side.organization_id AND m.bucket >= {starts} AND m.bucket < {ends}"
-        )
-    else:
-        same = {
-            MINUTE: f"m.bucket = {base_of('side.bucket')}",
-            BASE: "m.bucket = side.bucket",
-            HOUR: "date_trunc('hour', m.bucket, 'UTC') = side.bucket",
-        }[level]
-        marked = f"SELECT FROM behind m WHERE m.organization_id = side.organization_id AND {same}"
-    kept = f" AND side.bucket >= now() - interval '{rollup.minutes_s} seconds'" if level is MINUTE else ""
-    return f"NOT EXISTS ({marked}){kept}"
+        SELECT k.id::text, coalesce(o.name, k.id::text), coalesce(e.events, 0), coalesce(loaded, 0),
+               coalesce(buckets, 0)
+        FROM known k LEFT JOIN totalizer.organizations o USING (id)
+        LEFT JOIN elsewhere e ON e.organization_id = k.id
+        LEFT JOIN ledger l ON l.organization_id = k.id
+        LEFT JOIN dirty d ON d.organization_id = k.id
+        WHERE %(organizations)s::uuid[] IS NULL OR k.id = ANY (%(organizations)s::uuid[])
+        ORDER BY 2""",
+        {"type": event_type.name, "named": [*events, *mine], "organizations": part.parameters()["organizations"]},
+    ).fetchall()
+    for organization_id, name, elsewhere, ledger, dirty in rows:
+        count = events.get(organization_id, 0) + elsewhere
+        own = [cell._replace(organization=name) for cell in mine.get(organization_id, ())]
+        if count or ledger or own:
+            mismatches = {f"{cell.rollup} ({NAMES[cell.level]})": cell.differing for cell in own}
+            yield Balance(organization_id, name, event_type.name, count, ledger, dirty, mismatches, tuple(own))

@@ -971,6 +971,16 @@ CREATE VIEW totalizer.partitions WITH (security_invoker='true') AS
     LATERAL pg_get_expr(part.relpartbound, part.oid) bounds(bounds)
   WHERE ((parent.relnamespace = ('events'::regnamespace)::oid) AND (part.relnamespace = ('partitions'::regnamespace)::oid) AND (part.relkind = 'r'::"char"));
 
+CREATE TABLE totalizer.reconciled (
+    day date NOT NULL,
+    rollup text NOT NULL,
+    checked bigint NOT NULL,
+    mismatched bigint NOT NULL,
+    looked_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE totalizer.reconciled IS 'By UTC day: how many rows of a rollup the reconciler has computed anew, and how many of them were wrong';
+
 CREATE TABLE totalizer.rejected_events (
     organization_id uuid NOT NULL,
     hour timestamp with time zone NOT NULL,
@@ -989,6 +999,36 @@ CREATE TABLE totalizer.removed_events (
 );
 
 COMMENT ON TABLE totalizer.removed_events IS 'Append-only: how many stored events retention has removed, by transaction, organisation and type';
+
+CREATE TABLE totalizer.repairs (
+    id bigint NOT NULL,
+    repaired_at timestamp with time zone DEFAULT now() NOT NULL,
+    repaired_by text NOT NULL,
+    found_by text NOT NULL,
+    organization_id uuid NOT NULL,
+    event_type text NOT NULL,
+    rollup text NOT NULL,
+    grain text NOT NULL,
+    rows bigint NOT NULL,
+    changes jsonb NOT NULL,
+    CONSTRAINT repairs_found_by_check CHECK ((found_by = ANY (ARRAY['verify'::text, 'reconcile'::text]))),
+    CONSTRAINT repairs_rows_check CHECK ((rows > 0))
+);
+
+COMMENT ON TABLE totalizer.repairs IS 'Append-only: who had rows of a rollup computed anew that were not what they are made from';
+
+COMMENT ON COLUMN totalizer.repairs.rows IS 'How many rows were wrong';
+
+COMMENT ON COLUMN totalizer.repairs.changes IS 'The first 1000 of them: when, dimensions, what was expected and what was found';
+
+ALTER TABLE totalizer.repairs ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.repairs_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE totalizer.retention (
     event_type text NOT NULL,
@@ -1118,8 +1158,14 @@ ALTER TABLE ONLY totalizer.organizations
 ALTER TABLE ONLY totalizer.organizations
     ADD CONSTRAINT organizations_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY totalizer.reconciled
+    ADD CONSTRAINT reconciled_pkey PRIMARY KEY (day, rollup);
+
 ALTER TABLE ONLY totalizer.rejected_events
     ADD CONSTRAINT rejected_events_pkey PRIMARY KEY (organization_id, hour, event_type, code);
+
+ALTER TABLE ONLY totalizer.repairs
+    ADD CONSTRAINT repairs_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY totalizer.retention
     ADD CONSTRAINT retention_event_type_organization_id_key UNIQUE NULLS NOT DISTINCT (event_type, organization_id);
@@ -1187,6 +1233,8 @@ CREATE INDEX load_ledger_by_organization ON totalizer.load_ledger USING btree (o
 CREATE INDEX load_ledger_hourly_by_hour ON totalizer.load_ledger_hourly USING btree (received_hour);
 
 CREATE INDEX removed_events_by_organization ON totalizer.removed_events USING btree (organization_id, event_type);
+
+CREATE INDEX repairs_by_time ON totalizer.repairs USING btree (repaired_at);
 
 CREATE INDEX retention_floors_by_change ON totalizer.retention_floors USING btree (change);
 
@@ -1260,6 +1308,8 @@ CREATE POLICY note_fates ON totalizer.event_fates TO totalizer_writer USING (tru
 
 CREATE POLICY note_removed ON totalizer.removed_events TO totalizer_refresher USING (true) WITH CHECK (true);
 
+CREATE POLICY note_repairs ON totalizer.repairs TO totalizer_refresher USING (true) WITH CHECK (true);
+
 ALTER TABLE totalizer.organization_limits ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.organizations ENABLE ROW LEVEL SECURITY;
@@ -1290,6 +1340,8 @@ CREATE POLICY own_rejected ON totalizer.rejected_events FOR SELECT TO totalizer_
 
 CREATE POLICY own_removed ON totalizer.removed_events FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
+CREATE POLICY own_repairs ON totalizer.repairs FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
 CREATE POLICY own_retention ON totalizer.retention FOR SELECT TO totalizer_app USING (((organization_id IS NULL) OR (organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif"))));
 
 CREATE POLICY own_usage ON totalizer.merchant_usage FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
@@ -1299,6 +1351,8 @@ CREATE POLICY own_versions ON totalizer.data_versions FOR SELECT TO totalizer_ap
 ALTER TABLE totalizer.rejected_events ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.removed_events ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE totalizer.repairs ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.retention ENABLE ROW LEVEL SECURITY;
 
@@ -1536,11 +1590,16 @@ GRANT SELECT ON TABLE totalizer.organizations TO totalizer_refresher;
 GRANT SELECT ON TABLE totalizer.partitions TO totalizer_writer;
 GRANT SELECT ON TABLE totalizer.partitions TO totalizer_refresher;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE totalizer.reconciled TO totalizer_refresher;
+
 GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.rejected_events TO totalizer_refresher;
 
 GRANT SELECT ON TABLE totalizer.removed_events TO totalizer_app;
 GRANT SELECT,INSERT,DELETE ON TABLE totalizer.removed_events TO totalizer_refresher;
+
+GRANT SELECT ON TABLE totalizer.repairs TO totalizer_app;
+GRANT SELECT,INSERT ON TABLE totalizer.repairs TO totalizer_refresher;
 
 GRANT SELECT ON TABLE totalizer.retention TO totalizer_app;
 GRANT SELECT ON TABLE totalizer.retention TO totalizer_refresher;

@@ -42,8 +42,8 @@ def test_one_good_event(admit_one: AdmitOne) -> None:
 
 def test_every_event_type_has_its_route(collector: Collector) -> None:
     assert {event_type.route for event_type in collector.event_types} == {
-        "agents", "commands", "commits", "entries", "events", "everything", "productivity", "requests",
-        "sessions", "tracks",
+        "activity", "agents", "commands", "commits", "credits", "entries", "events", "everything", "executions",
+        "productivity", "requests", "sessions", "tracks", "usage",
     }  # fmt: skip
 
 

@@ -1,38 +1,82 @@
-"""`totalizer verify`: proves that ledger, events and rollups agree."""
+"""`totalizer verify`: proves that ledger, events and rollups agree, and repairs rollups that do not."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import getpass
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from totalizer.ops.commands.options import HomeOption
+from totalizer.ops.commands.options import Format, FormatOption, HomeOption
 from totalizer.ops.connection import stack_settings
 from totalizer.ops.console import OUT
 from totalizer.ops.lazy import server_part
+from totalizer.ops.moment import moment
+from totalizer.ops.progress_bar import progress_bar
 
 if TYPE_CHECKING:
+    from totalizer.rollup.cell import Cell
     from totalizer.rollup.verify import Balance
 
 #: Exit code when the books do not balance.
 NOT_EXACT = 1
 
+Text = Optional[str]  # noqa: UP045 - Typer reads the annotation at run time
 
-def verify(home: HomeOption = None) -> None:
+
+def verify(
+    organization: Annotated[
+        Text, typer.Option("--organization", metavar="NAME", help="Only this one's.", show_default=False)
+    ] = None,
+    event_type: Annotated[
+        Text, typer.Option("--event-type", metavar="TYPE", help="Only of these events.", show_default=False)
+    ] = None,
+    rollup: Annotated[
+        Text, typer.Option("--rollup", metavar="NAME", help="Only this rollup.", show_default=False)
+    ] = None,
+    since: Annotated[
+        Text, typer.Option("--since", metavar="TIME", help="Only rows that begin then or later.", show_default=False)
+    ] = None,
+    cells: Annotated[int, typer.Option("--cells", min=0, help="How many differing rows to show.")] = 20,
+    repair: Annotated[bool, typer.Option("--repair", help="Compute what differs anew, and compare again.")] = False,
+    output: FormatOption = Format.TEXT,
+    home: HomeOption = None,
+) -> None:
     """Compare what was loaded, what is stored and what is rolled up. Exit code 1 if anything differs."""
-    settings = stack_settings(home)
-    app, roles = server_part("totalizer.app"), server_part("totalizer.store.roles")
-    dsn = app.dsn_of(settings, roles.Role.REFRESHER)
-    with server_part("totalizer.store.connect").connected(dsn) as connection:
-        balances = server_part("totalizer.rollup.verify").verify(connection)
+    settings, desk = stack_settings(home), server_part("totalizer.ops.rollup_desk")
+    scope = server_part("totalizer.rollup.verify").Scope(
+        organization, event_type, rollup, None if since is None else moment("--since", since)
+    )
+    with progress_bar("comparing") as progress:
+        balances = desk.verify(settings, scope, progress)
+    repaired: int | None = None
+    found = [cell for balance in balances for cell in balance.cells]
+    if repair and found:
+        with progress_bar("repairing") as progress:
+            repaired = desk.repair_all(settings, balances, getpass.getuser(), progress)
+            balances = desk.verify(settings, scope, progress)
+    if output is Format.JSON:
+        OUT.print_json(json.dumps(_document(balances, found[:cells], repaired), default=str))
+    else:
+        _show(balances, found[:cells], repaired)
+    if any(not balance.exact for balance in balances):
+        raise typer.Exit(NOT_EXACT)
+
+
+def _show(balances: list[Balance], cells: list[Cell], repaired: int | None) -> None:
     OUT.print(_table(balances))
+    if cells:
+        OUT.print(_cells_table(cells))
+    if repaired is not None:
+        OUT.print(f"[bold]{repaired:,} rows were wrong and are computed anew[/]; totalizer.repairs has the record")
     wrong = sum(not balance.exact for balance in balances)
     if wrong:
         OUT.print(f"[bold red]{wrong} of {len(balances)} do not balance[/]")
-        raise typer.Exit(NOT_EXACT)
-    OUT.print(f"[bold green]all {len(balances)} balance[/]" if balances else "no events are stored yet")
+    else:
+        OUT.print(f"[bold green]all {len(balances)} balance[/]" if balances else "no events are stored yet")
 
 
 def _table(balances: list[Balance]) -> Table:
@@ -50,3 +94,37 @@ def _table(balances: list[Balance]) -> Table:
             "[red]" + "; ".join(problems) + "[/]" if problems else "[green]exact[/]",
         )
     return table
+
+
+def _cells_table(cells: list[Cell]) -> Table:
+    table = Table("organisation", "rollup", "grain", "begins", "dimensions", "column", "should be", "is")
+    for cell in cells:
+        where = ", ".join(f"{name}={value}" for name, value in cell.dimensions.items())
+        for name, (expected, found) in cell.values.items():
+            table.add_row(
+                escape(cell.organization), cell.rollup, cell.level.suffix, cell.starts.isoformat(), escape(where), name,
+                escape(_shown(expected, missing=cell.expected is None)),
+                escape(_shown(found, missing=cell.found is None)),
+            )  # fmt: skip
+    return table
+
+
+def _shown(value: Any, *, missing: bool) -> str:
+    text = "no row" if missing else "null" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _document(balances: list[Balance], cells: list[Cell], repaired: int | None) -> dict[str, Any]:
+    return {
+        "exact": all(balance.exact for balance in balances),
+        "balances": [
+            {
+                "organization": each.organization, "organization_id": each.organization_id,
+                "event_type": each.event_type, "loaded": each.ledger, "stored": each.events,
+                "dirty_buckets": each.dirty_buckets, "mismatches": each.mismatches, "exact": each.exact,
+            }
+            for each in balances
+        ],
+        "cells": [cell.document() for cell in cells],
+        "repaired_rows": repaired,
+    }  # fmt: skip

@@ -1,0 +1,221 @@
+"""The SQL that compares a grain of a rollup with what it is made from: written once, for every rollup and grain.
+
+Minutes and quarters are held against events, hours and days against quarters, weeks and months against days. What a
+mark says is behind is left out, and so is what lies below the floor of what it was made from. Two sides that are equal
+have equal counts and equal sums of row hashes by organisation: that is asked first, and the rows of the others only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from totalizer.catalog import EventType, Rollup
+from totalizer.catalog.levels import BASE, DAY, HOUR, MINUTE, MONTH, WEEK, Level
+from totalizer.catalog.quoting import quoted, quoted_list
+from totalizer.rollup.statements import base_of
+from totalizer.rollup.verify_floors import floors_of_side, source_kept
+from totalizer.store.ddl import rollup_states
+
+#: How long the longest row of a grain is: so far before a moment begins what contains it.
+LENGTHS = {
+    MINUTE: timedelta(minutes=1),
+    BASE: timedelta(minutes=15),
+    HOUR: timedelta(hours=1),
+    # A day may be longer by a change of clocks, and a zone may skip a day.
+    DAY: timedelta(days=2),
+    WEEK: timedelta(days=9),
+    MONTH: timedelta(days=33),
+}
+_LOCAL_KEYS = {DAY: "day", WEEK: "date_trunc('week', day::timestamp)::date",
+               MONTH: "date_trunc('month', day::timestamp)::date"}  # fmt: skip
+
+
+class Part(NamedTuple):
+    """The part of a rollup that is compared.
+
+    Attributes:
+        organizations: ids of whose; None for all.
+        starts, ends: rows that begin from the one on and before the other; None for no bound.
+    """
+
+    organizations: tuple[str, ...] | None = None
+    starts: datetime | None = None
+    ends: datetime | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """What the statements of this module are given."""
+        return {
+            "organizations": None if self.organizations is None else list(self.organizations),
+            "starts": self.starts or "-infinity",
+            "ends": self.ends or "infinity",
+        }
+
+    def at(self, moment: datetime, level: Level) -> Part:
+        """What contains a moment: of grains of changing length perhaps the one before as well."""
+        return Part(self.organizations, moment - LENGTHS[level] + timedelta(microseconds=1), moment + _INSTANT)
+
+
+_INSTANT = timedelta(microseconds=1)
+
+
+def sums(rollup: Rollup, level: Level, event_type: EventType, *, truth: bool) -> str:
+    """By organisation: how many rows one side has, and the sum of their hashes. Sums of disjoint parts add up."""
+    return f"""
+        WITH behind AS MATERIALIZED ({_behind(rollup, level)})
+        SELECT organization_id::text, count(*), sum(hash_record_extended(ROW({_columns(rollup, level, event_type)}), 0))
+        FROM ({_side(rollup, level, event_type, truth=truth)}) AS compared GROUP BY 1"""
+
+
+def cells(rollup: Rollup, level: Level, event_type: EventType) -> str:
+    """The rows that differ: organisation, key, dimensions, what should be, what is (null: no row), how many in all.
+
+    Its parameter `cells_max` is how many of each organisation, the oldest first; `rows_max` how many of all.
+    """
+    keys = quoted_list(["organization_id", level.key, *rollup.dimensions])
+    names = ", ".join(f"'{name}'" for name in ("organization_id", level.key, *rollup.dimensions))
+    values = f"to_jsonb(rows) - ARRAY[{names}]::text[]"
+    dimensions = ", ".join(f"'{name}', {quoted(name)}" for name in rollup.dimensions)
+    return f"""
+        WITH behind AS MATERIALIZED ({_behind(rollup, level)}), both_sides AS (
+            SELECT {keys}, {values} AS states, true AS truth FROM ({_side(rollup, level, event_type, truth=True)}) rows
+            UNION ALL
+            SELECT {keys}, {values}, false FROM ({_side(rollup, level, event_type, truth=False)}) rows
+        ), sides AS (
+            SELECT {keys}, (array_agg(states) FILTER (WHERE truth))[1] AS expected,
+                   (array_agg(states) FILTER (WHERE NOT truth))[1] AS found, count(*) AS rows
+            FROM both_sides GROUP BY {keys}
+        ), numbered AS (
+            SELECT *, count(*) OVER whose AS differing,
+                   row_number() OVER (PARTITION BY organization_id ORDER BY {quoted(level.key)}) AS place
+            FROM sides WHERE expected IS DISTINCT FROM found OR rows > 2
+            WINDOW whose AS (PARTITION BY organization_id)
+        )
+        SELECT organization_id::text, {quoted(level.key)}, jsonb_build_object({dimensions})::text, expected::text,
+               found::text, differing
+        FROM numbered WHERE place <= %(cells_max)s ORDER BY place, organization_id LIMIT %(rows_max)s"""
+
+
+def _columns(rollup: Rollup, level: Level, event_type: EventType) -> str:
+    states = (state.column for state in rollup_states(rollup, event_type))
+    return quoted_list(["organization_id", level.key, *rollup.dimensions, *states])
+
+
+def _side(rollup: Rollup, level: Level, event_type: EventType, *, truth: bool) -> str:
+    """One side's rows, without what cannot be compared."""
+    if not truth:
+        rows = (
+            f"SELECT {_columns(rollup, level, event_type)} FROM analytics.{quoted(rollup.table(level))} "
+            f"WHERE {_own()} AND {_near(level, level)}"
+        )
+    elif level.source is None:
+        rows = _from_events(rollup, level, event_type)
+    else:
+        rows = _from_states(rollup, level, event_type)
+    starts, key = f"side.{level.key}", f"side.{level.key}"
+    if level.local:
+        starts = f"({starts}::timestamp AT TIME ZONE coalesce(owners.time_zone, 'UTC'))"
+    if level is MINUTE:
+        key = base_of(key)
+        kept = f" AND side.bucket >= now() - interval '{rollup.minutes_s} seconds'"
+    else:
+        kept = ""
+    return f"""
+        SELECT side.* FROM ({rows}) AS side
+        LEFT JOIN totalizer.organizations owners ON owners.id = side.organization_id
+        {floors_of_side(event_type.name)}
+        WHERE {starts} >= %(starts)s AND {starts} < %(ends)s AND {source_kept(level)}{kept}
+          AND NOT EXISTS (
+            SELECT FROM behind m WHERE m.organization_id = side.organization_id AND m.key = {key})"""
+
+
+def _own(column: str = "organization_id") -> str:
+    return f"(%(organizations)s::uuid[] IS NULL OR {column} = ANY (%(organizations)s::uuid[]))"
+
+
+def _seconds(level: Level) -> str:
+    return f"interval '{int(LENGTHS[level].total_seconds())} seconds'"
+
+
+def _near(level: Level, source: Level) -> str:
+    """SQL condition on rows of `source`: one of them can belong to a row of `level` that begins in the part."""
+    starts, ends = "%(starts)s::timestamptz", "%(ends)s::timestamptz"
+    if source.local:
+        # The first day of a row may lie a date off that of the moment in UTC.
+        first, last = f"({starts} - interval '1 day')", f"({ends} + {_seconds(level)} + interval '1 day')"
+        return (
+            f"{source.key} >= ({first} AT TIME ZONE 'UTC')::date AND {source.key} < ({last} AT TIME ZONE 'UTC')::date"
+        )
+    return f"{source.key} >= {starts} AND {source.key} < {ends} + {_seconds(level)}"
+
+
+def _from_events(rollup: Rollup, level: Level, event_type: EventType) -> str:
+    time = quoted(event_type.time_field)
+    bucket = base_of(time) if level is BASE else f"date_trunc('minute', {time}, 'UTC')"
+    dimensions = "".join(f", {quoted(name)}" for name in rollup.dimensions)
+    aggregates = ", ".join(f"{s.from_events} AS {quoted(s.column)}" for s in rollup_states(rollup, event_type))
+    recent = f" AND {time} >= now() - interval '{rollup.minutes_s} seconds'" if level is MINUTE else ""
+    return (
+        f"SELECT organization_id, {bucket} AS bucket{dimensions}, {aggregates} FROM events.{quoted(event_type.name)} "
+        f"WHERE {_own()} AND {time} >= %(starts)s AND {time} < %(ends)s::timestamptz + {_seconds(level)}{recent} "
+        f"GROUP BY organization_id, {bucket}{dimensions}"
+    )
+
+
+def _from_states(rollup: Rollup, level: Level, event_type: EventType) -> str:
+    dimensions = "".join(f", {quoted(name)}" for name in rollup.dimensions)
+    merged = ", ".join(f"{s.from_states} AS {quoted(s.column)}" for s in rollup_states(rollup, event_type))
+    source = DAY if level.source == DAY.suffix else BASE
+    rows = f"(SELECT * FROM analytics.{quoted(rollup.table(source))} WHERE {_own()} AND {_near(level, source)})"
+    key = f"_{level.key}"
+    if level is DAY:
+        # Each moment is looked up once for each zone: the day's bounds decide, as in the refresh.
+        rows = f"""(
+            WITH zones AS (SELECT DISTINCT time_zone FROM totalizer.organizations),
+            buckets AS (SELECT DISTINCT bucket FROM {rows} AS rows),
+            days AS MATERIALIZED (
+                SELECT time_zone, bucket, day AS {key} FROM buckets, zones, {local_day("bucket", "time_zone")}
+            )
+            SELECT b.*, days.{key} FROM {rows} b JOIN totalizer.organizations o ON o.id = b.organization_id
+            JOIN days ON days.time_zone = o.time_zone AND days.bucket = b.bucket)"""
+    elif level is HOUR:
+        rows = f"(SELECT *, date_trunc('hour', bucket, 'UTC') AS {key} FROM {rows} AS rows)"
+    else:
+        rows = f"(SELECT *, {_LOCAL_KEYS[level]} AS {key} FROM {rows} AS rows)"
+    return (
+        f"SELECT organization_id, {key} AS {level.key}{dimensions}, {merged} "
+        f"FROM {rows} AS source GROUP BY organization_id, {key}{dimensions}"
+    )
+
+
+def local_day(moment: str, zone: str) -> str:
+    """SQL of a LATERAL table `local` with the `day` of a zone that a moment lies in, by the day's bounds."""
+    return (
+        f"LATERAL (SELECT day FROM (SELECT ({moment} AT TIME ZONE {zone})::date AS date) AS here, "
+        "LATERAL (VALUES (here.date), (here.date - 1), (here.date + 1)) AS near (day) "
+        f"WHERE {moment} >= day::timestamp AT TIME ZONE {zone} AND {moment} < (day + 1)::timestamp AT TIME ZONE {zone}"
+        ") AS local"
+    )
+
+
+def _behind(rollup: Rollup, level: Level) -> str:
+    """The rows of a grain that a mark lets differ from what they are made from: organisation and key."""
+    key, tables = "m.bucket", "totalizer.dirty_marks m"
+    if level is HOUR:
+        key = "date_trunc('hour', m.bucket, 'UTC')"
+    elif level.local:
+        key = _LOCAL_KEYS[level]
+        tables += (
+            " JOIN totalizer.organizations o ON o.id = m.organization_id"
+            f" CROSS JOIN {local_day('m.bucket', 'o.time_zone')}"
+        )
+    # A grain changes with the one it is made from, but where it is being filled or its zone has changed.
+    allowed = f"m.scope = 'days' OR m.rollup = '{rollup.name}'"
+    if level.source is None:
+        allowed = f"m.scope = 'events' AND (m.rollup IS NULL OR m.rollup = '{rollup.name}')"
+    return (
+        f"SELECT DISTINCT m.organization_id, {key} AS key FROM {tables} "
+        f"WHERE m.event_type = '{rollup.event_type}' AND ({allowed}) AND "
+        f"{_own('m.organization_id')} AND m.bucket >= %(starts)s::timestamptz - interval '15 minutes' "
+        f"AND m.bucket < %(ends)s::timestamptz + {_seconds(level)}"
+    )

@@ -1,0 +1,1 @@
+DROP TABLE totalizer.reconciled, totalizer.repairs;
