@@ -23,8 +23,9 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def settings_of(database: Database, **more: object) -> Settings:
-    """The settings of a process on this database."""
-    return load_settings(DATABASE_URL=database.url, TOTALIZER_SECRET=database.secret, **more)
+    """The settings of a process on this database, without a data folder unless one is named."""
+    home = {"TOTALIZER_HOME": "/nonexistent"}
+    return load_settings(**{"DATABASE_URL": database.url, "TOTALIZER_SECRET": database.secret, **home, **more})
 
 
 def environment_of(database: Database, home: Path, **more: str) -> dict[str, str]:

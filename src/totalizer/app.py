@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from totalizer.health.config import HealthConfig
     from totalizer.health.gather import Gatherer
     from totalizer.query.cost import QueryLimits
+    from totalizer.query.exports.limits import ExportLimits
     from totalizer.store.plan import Plan
     from totalizer.usage.tracker import UsageTracker
     from totalizer.web.limits import Limits
@@ -202,6 +203,18 @@ def limits_of(settings: Settings) -> Limits:
         reads=single if reads is None else reads,
         bytes=settings.rate_limit_bytes,
     )
+
+
+def export_limits_of(settings: Settings) -> ExportLimits:
+    """How many exports run at once, and how large one may be."""
+    from totalizer.query.exports.limits import ExportLimits
+
+    return ExportLimits(
+        rows=settings.export_rows_max, concurrency=settings.export_concurrency,
+        # Pages are read over the connections of queries, which must not all wait for exports.
+        concurrency_all=min(settings.export_concurrency_all, max(settings.db_pool_size // 2, 1)),
+        timeout_ms=settings.export_timeout_ms,
+    )  # fmt: skip
 
 
 def query_limits_of(settings: Settings) -> QueryLimits:

@@ -15,6 +15,7 @@ from totalizer.app import (
     aggregation_of,
     catalog_for,
     dsn_of,
+    export_limits_of,
     gatherer_of,
     health_config,
     query_limits_of,
@@ -162,6 +163,7 @@ class ApiProcess:
         from totalizer.collect import Collector
         from totalizer.query.cache import AnswerCache
         from totalizer.query.completeness import LocalJournals
+        from totalizer.query.exports.service import ExportService
         from totalizer.query.run import QueryService
         from totalizer.web.api import Services
         from totalizer.web.identity import Authenticator
@@ -189,6 +191,7 @@ class ApiProcess:
         self._live, self._seats = live_windows_of(settings, pool, catalog), Seats(settings.live_connections_max)
         return Services(
             authenticator=self._authenticator, queries=queries,
+            exports=ExportService(pool, queries, export_limits_of(settings)),
             pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions),
             health=self._health(), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,

@@ -15,9 +15,9 @@ from totalizer.jobs.table import job_named
 
 
 @pytest.fixture
-def run(database: Any) -> Any:
+def run(database: Any, tmp_path: Any) -> Any:
     """Runs a job of the table, as a command does."""
-    settings = settings_of(database)
+    settings = settings_of(database, TOTALIZER_HOME=str(tmp_path))
 
     def run(name: str, **arguments: Any) -> Outcome:
         return Runner(settings, "test").run_now(job_named(settings, name), arguments)
@@ -177,11 +177,12 @@ def test_verify_fails_when_the_books_do_not_balance(feed: Any, run: Any, command
 
 
 def test_health_tells_of_marks_that_wait_and_of_jobs_that_failed(feed: Any, database: Any, run: Any) -> None:
+    run("make_partitions")
     healthy = run("health_check").result
-    assert healthy["status"] == "healthy"
     assert {name: check["status"] for name, check in healthy["checks"].items()} == {
-        "database": "healthy", "data_freshness": "healthy", "recent_aggregation": "healthy",
-    }  # fmt: skip
+        "database": "healthy", "data_freshness": "healthy", "recent_aggregation": "healthy", "system": "healthy",
+    }, healthy  # fmt: skip
+    assert healthy["status"] == "healthy"
     organization = feed.organization()
     feed.reader.execute(
         "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket, marked_at) "
@@ -234,3 +235,21 @@ def test_arguments_are_checked_before_anything_is_recorded(database: Any, run: A
     with pytest.raises(OperationError, match="takes no argument 'day'"):
         run("daily_rollup", day="2026-01-01")
     assert runs_of(database, "daily_rollup") == []
+
+
+def test_the_figures_of_the_last_minute_are_kept(feed: Any, run: Any, command: Any) -> None:
+    feed.send(feed.organization(), command_executions=[command() for _ in range(6)])
+    feed.load()
+    report = run("performance_report").result
+    assert report["ingestion_rate"] == 0.1
+    assert report["active_connections"] >= 1
+    # No API process runs here.
+    assert (report["processes"], report["memory_usage_mb"], report["cache_hit_rate"]) == (0, 0.0, 0.0)
+
+
+def test_usage_of_today_is_aggregated(feed: Any, run: Any) -> None:
+    feed.send(feed.organization(), usage_records=[{"merchant_id": "m1", "metric_type": "calls", "amount": 3}])
+    feed.load()
+    result = run("usage_aggregation").result
+    assert (result["success"], result["rows"]) == (True, 1)
+    assert feed.one("SELECT metric_value::int FROM totalizer.merchant_usage WHERE merchant_id = 'm1'") == 3

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from integration.books import Books, Corrupted
+from totalizer import failpoint
 from totalizer.catalog.levels import LEVELS, Level
 from totalizer.errors import OperationError
+from totalizer.failpoint import Failpoint
 from totalizer.rollup.cell import NAMES, Cell
 from totalizer.rollup.reconcile import reconcile
 from totalizer.rollup.refresh import refresh
@@ -200,3 +202,27 @@ def test_the_reconciler_finds_and_repairs_what_it_looks_at(feed: Any, books: Boo
 def test_the_reconciler_keeps_within_its_budget(feed: Any, books: Books) -> None:
     looked = reconcile(feed.reader, budget_s=0)
     assert looked["rollups"] == 1
+
+
+@pytest.mark.parametrize("nth", [1, 2, 4])
+def test_a_repair_that_is_killed_has_done_nothing(feed: Any, books: Books, nth: int) -> None:
+    before = books.rows()
+    for level in books.rollup.kept:
+        books.change(level, "n")
+    wrong = books.rows()
+
+    def repair_all() -> None:
+        nonlocal wrong
+        for each in wrong_of(cells_of(verify(feed.reader))):
+            repair(feed.reader, each)
+            wrong = books.rows()
+
+    failpoint.arm(f"{Failpoint.LEVEL_REPAIRED.value}=raise:{nth}")
+    try:
+        with pytest.raises(OSError, match=r"repair\.level\.computed"):
+            repair_all()
+    finally:
+        failpoint.arm("")
+    assert books.rows() == wrong
+    repair_all()
+    assert books.rows() == before

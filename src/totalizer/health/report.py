@@ -54,6 +54,22 @@ class Report:
             "checks": [each.document() for each in self.results],
         }  # fmt: skip
 
+    def performance_document(self) -> dict[str, Any]:
+        """The figures of the last minute. What there is nothing to measure for is 0; what the database does not tell is
+        null."""
+        facts, api = self.facts.database.facts, self.facts.api
+        return {
+            "ingestion_rate": None if facts is None else round(facts.accepted_minute / 60, 3),
+            "processing_latency_ms": round(api.processing_ms or 0.0, 3),
+            "query_response_time_ms": round(api.answering_ms or 0.0, 3),
+            "memory_usage_mb": round(api.memory_bytes / 1e6, 1),
+            "active_connections": None if facts is None else facts.connections,
+            "cache_hit_rate": round(api.cache_hit_rate, 4),
+            "window_s": 60,
+            "processes": api.processes,
+            "timestamp": self.facts.at_ms,
+        }
+
     def file_document(self) -> dict[str, Any]:
         """As a health file has it: with the keys that monitoring of the batching library reads, too."""
         machine = self.facts.machine

@@ -20,11 +20,7 @@ _NAMED = {"database", "rollup_lag", *AGGREGATION}
 def health_check(context: Context) -> dict[str, Any]:
     """Look whether database, rollups, jobs and this machine are well."""
     began = context.clock.monotonic()
-    gatherer = gatherer_of(context.settings, Role.REFRESHER)
-    try:
-        report = gatherer()
-    finally:
-        gatherer.close()
+    report = _gathered(context)
     checks = {
         "database": _database(report),
         "data_freshness": _freshness(report),
@@ -37,6 +33,19 @@ def health_check(context: Context) -> dict[str, Any]:
         "task": "health_check", "status": overall, "checked_at": now.isoformat(), "checks": checks,
         "duration_ms": round((context.clock.monotonic() - began) * 1000),
     }  # fmt: skip
+
+
+def performance_report(context: Context) -> dict[str, Any]:
+    """Keep the figures of the last minute: how much came in, how fast it was answered, what that took."""
+    return {"task": "performance_report", **_gathered(context).performance_document()}
+
+
+def _gathered(context: Context) -> Report:
+    gatherer = gatherer_of(context.settings, Role.REFRESHER)
+    try:
+        return gatherer()
+    finally:
+        gatherer.close()
 
 
 def _database(report: Report) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from totalizer.errors import OperationError
 from totalizer.jobs import keeping, upkeep, windows
-from totalizer.jobs.health import health_check
+from totalizer.jobs.health import health_check, performance_report
 from totalizer.jobs.job import AGGREGATION, Job
 from totalizer.jobs.schedule import Cron, Every
 from totalizer.jobs.usage import usage_aggregation
@@ -94,6 +94,7 @@ def _upkeep(settings: Settings) -> list[Job]:
         Job("forget_fates", upkeep.forget_fates, 30 * _MINUTE, Every(6 * _HOUR)),
         Job("dead_letter_retry", upkeep.dead_letter_retry, 30 * _MINUTE, Every(_HOUR)),
         Job("health_check", health_check, 5 * _MINUTE, Every(timedelta(seconds=settings.health_check_interval))),
+        Job("performance_report", performance_report, 5 * _MINUTE, Every(_HOUR)),
         Job("reconcile", upkeep.reconcile, 10 * _MINUTE, Every(_MINUTE)),
         Job("clear_minutes", upkeep.clear_minutes, 30 * _MINUTE, Every(_HOUR)),
         Job("verify", upkeep.verify, 2 * _HOUR, Cron(0, 4, zone=clock)),

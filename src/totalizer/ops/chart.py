@@ -50,3 +50,49 @@ def write_chart(days: list[dict[str, Any]], path: Path) -> None:
     import vl_convert
 
     path.write_bytes(vl_convert.vegalite_to_png(commits_chart(days), scale=2))
+
+
+def answer_chart(rows: list[dict[str, Any]], measure: str, groups: list[str]) -> dict[str, Any]:
+    """A Vega-Lite 5 specification: a number by window, a line for each group; bars if there is one window.
+
+    Args:
+        rows: of an answer.
+        measure: the number to draw.
+        groups: its dimensions.
+    """
+    values = [
+        {
+            "window": row["window_start"], "group": " · ".join(str(row[name]) for name in groups),
+            "value": None if row[measure] is None else float(row[measure]),
+        }
+        for row in rows
+    ]  # fmt: skip
+    one_window = len({value["window"] for value in values}) <= 1
+    by_time = {"field": "window", "type": "temporal", "title": None}
+    by_group = {"field": "group", "type": "nominal", "title": None, "sort": "-y"}
+    encoding: dict[str, Any] = {
+        "x": by_group if one_window and groups else by_time,
+        "y": {"field": "value", "type": "quantitative", "title": measure},
+    }
+    if groups and not one_window:
+        encoding["color"] = {"field": "group", "type": "nominal", "title": ", ".join(groups)}
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "width": 860,
+        "height": 320,
+        "background": "white",
+        "data": {"values": values},
+        "mark": "bar" if one_window else {"type": "line", "point": True},
+        "encoding": encoding,
+    }
+
+
+def write_answer_chart(rows: list[dict[str, Any]], measure: str, groups: list[str], path: Path) -> None:
+    """Draw `answer_chart` of some rows into a file, PNG or SVG by its ending."""
+    import vl_convert
+
+    specification = answer_chart(rows, measure, groups)
+    if path.suffix.lower() == ".svg":
+        path.write_text(vl_convert.vegalite_to_svg(specification), "utf-8")
+    else:
+        path.write_bytes(vl_convert.vegalite_to_png(specification, scale=2))

@@ -20,6 +20,8 @@ COMMANDS = {
     "demo": ("demo", "demo"),
     "status": ("status", "status"),
     "import": ("import_", "app"),
+    "query": ("query", "query"),
+    "export": ("query", "export"),
     "catalog": ("catalog", "app"),
     "keys": ("keys", "app"),
     "limits": ("limits", "app"),

@@ -77,7 +77,7 @@ def find_cells(
         rows_max: the most of all.
     """
     rows = connection.execute(
-        comparison.cells(rollup, level, event_type).encode(),
+        comparison.cells(rollup, level, event_type, part).encode(),
         part.parameters() | {"cells_max": cells_max, "rows_max": rows_max}, prepare=False,
     )  # fmt: skip
     return [

@@ -63,8 +63,9 @@ def tasks_of(connection: Connection[Any], rollup: Rollup | None, event_type: Eve
     pieces = _pieces(connection, event_type, part)
     for level in rollup.kept:
         for truth, parts in ((True, pieces if level.source is None else [part]), (False, [part])):
-            statement = comparison.sums(rollup, level, event_type, truth=truth)
-            tasks += [Task(event_type.name, rollup.name, level, truth, statement, each) for each in parts]
+            for each in parts:
+                statement = comparison.sums(rollup, level, event_type, each, truth=truth)
+                tasks.append(Task(event_type.name, rollup.name, level, truth, statement, each))
     return tasks
 
 

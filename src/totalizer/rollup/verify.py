@@ -149,6 +149,7 @@ def _one_snapshot(connections: Sequence[Connection[Any]]) -> Iterator[None]:
                 for connection in connections:
                     # Groups of a piece stay in memory mostly.
                     connection.execute("SET LOCAL work_mem = '128MB'")
+                    connection.execute("SET LOCAL jit = off")
                 yield
     finally:
         for connection, isolation in zip(connections, before, strict=True):

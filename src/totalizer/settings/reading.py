@@ -41,3 +41,23 @@ class ReadingSettings(BaseSettings):
         int,
         named("TOTALIZER_QUERY_CONCURRENCY", "Queries of an organisation that run at once in a process.", ge=1, le=500),
     ] = 8
+    export_rows_max: Annotated[
+        int,
+        named("TOTALIZER_EXPORT_ROWS_MAX", "Events of one export; the next goes on where it ended.", ge=1),
+    ] = 200_000
+    export_concurrency: Annotated[
+        int,
+        named("TOTALIZER_EXPORT_CONCURRENCY", "Exports of an organisation that run at once in a process.", ge=1),
+    ] = 2
+    export_concurrency_all: Annotated[
+        int,
+        named(
+            "TOTALIZER_EXPORT_CONCURRENCY_ALL",
+            "Exports that run at once in a process; never more than half of `DB_POOL_SIZE`.",
+            ge=1,
+        ),
+    ] = 8
+    export_timeout_ms: Annotated[
+        int,
+        named("TOTALIZER_EXPORT_TIMEOUT_MS", "Longest time of finding a page of an export.", ge=10, le=3_600_000),
+    ] = 60_000

@@ -14,10 +14,12 @@ from totalizer import __version__
 from totalizer.catalog import Catalog
 from totalizer.errors import Refusal, Refused
 from totalizer.live import LiveWindows
+from totalizer.query.exports.service import ExportService
 from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
 from totalizer.web.alert_routes import alert_routes
+from totalizer.web.export_routes import ExportRoutes, export_routes
 from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import tell_limits
 from totalizer.web.health_routes import HealthServices, health_routes
@@ -45,6 +47,7 @@ class Services(msgspec.Struct, frozen=True):
 
     authenticator: Authenticator
     queries: QueryService
+    exports: ExportService
     pool: AsyncConnectionPool[Any]
     catalog: Catalog
     ingest: Ingest
@@ -64,6 +67,7 @@ def create_api(services: Services) -> Litestar:
         route_handlers=[
             *health_routes(services.health),
             *query_routes(QueryRoutes(services.authenticator, services.queries)),
+            *export_routes(ExportRoutes(services.authenticator, services.exports)),
             *fate_routes(fates),
             *ingest_routes(services.ingest),
             session_updates(services.ingest, services.sessions),

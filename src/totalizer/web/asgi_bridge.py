@@ -6,6 +6,7 @@ ASGI: https://asgi.readthedocs.io/en/latest/specs/www.html
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -50,12 +51,20 @@ class _Exchange:
         self._status = 500
         self._headers: list[tuple[str, str]] = []
         self._stream: Any = None
+        self._sent = asyncio.Event()
 
     async def receive(self) -> dict[str, Any]:
         if not self._body_given:
             self._body_given = True
             return {"type": "http.request", "body": self._body, "more_body": False}
-        await self._proto.client_disconnect()
+        # Also when the answer has been sent: who listens for the client's going away must not listen for ever.
+        gone = asyncio.ensure_future(self._proto.client_disconnect())
+        sent = asyncio.ensure_future(self._sent.wait())
+        try:
+            await asyncio.wait((gone, sent), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            sent.cancel()
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -66,6 +75,7 @@ class _Exchange:
         body, more = message.get("body", b""), message.get("more_body", False)
         if self._stream is None and not more:
             self._proto.response_bytes(self._status, self._headers, bytes(body))
+            self._sent.set()
             return
         if self._stream is None:
             self._stream = self._proto.response_stream(self._status, self._headers)
@@ -74,6 +84,7 @@ class _Exchange:
         if not more:
             # The answer ends when nobody holds its stream any more; this object may live until garbage is collected.
             self._stream = None
+            self._sent.set()
 
 
 def _asgi_scope(scope: Any) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from totalizer import __version__
-from totalizer.clock import SYSTEM_CLOCK
 from totalizer.edge.folder import Folders
 from totalizer.edge.health_endpoint import folder_health
 from totalizer.health.gather import Gatherer
@@ -91,27 +90,11 @@ def health_routes(services: HealthServices) -> list[Any]:
     @get("/api/metrics/performance", summary="Six figures of the last minute")
     async def performance() -> Response[bytes]:
         """Measured, in sum or on average over the API processes of this machine."""
-        answer = json_answer(_performance(await checked()))
+        answer = json_answer((await checked()).performance_document())
         answer.headers.update(_NO_STORE)
         return answer
 
     return [live, ready, health, aggregation, performance]
-
-
-def _performance(report: Report) -> dict[str, Any]:
-    """The documented figures. What there is nothing to measure for is 0; what the database does not tell is null."""
-    facts, api = report.facts.database.facts, report.facts.api
-    return {
-        "ingestion_rate": None if facts is None else round(facts.accepted_minute / 60, 3),
-        "processing_latency_ms": round(api.processing_ms or 0.0, 3),
-        "query_response_time_ms": round(api.answering_ms or 0.0, 3),
-        "memory_usage_mb": round(api.memory_bytes / 1e6, 1),
-        "active_connections": None if facts is None else facts.connections,
-        "cache_hit_rate": round(api.cache_hit_rate, 4),
-        "window_s": 60,
-        "processes": api.processes,
-        "timestamp": SYSTEM_CLOCK.now_ns() // 1_000_000,
-    }
 
 
 async def _database_status(pool: AsyncConnectionPool[Any]) -> str:

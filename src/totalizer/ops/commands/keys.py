@@ -115,7 +115,7 @@ def bootstrap(home: HomeOption = None) -> None:
     keys = server_part("totalizer.store.keys")
     with server_part("totalizer.app").administrator_connection(settings) as connection, connection.transaction():
         organization_id = keys.create_organization(connection, FIRST_ORGANIZATION, settings.default_time_zone)
-        key = keys.create_key(connection, organization_id, FIRST_KEY)
+        key = keys.create_key(connection, organization_id, FIRST_KEY, (*keys.DEFAULT_SCOPES, "export"))
         # Within the transaction: a key that could not be kept is not made.
         server_part("totalizer.ops.record").write_private(path, key + "\n")
     OUT.print(f"the first key is in {path}", markup=False)

@@ -1,0 +1,116 @@
+"""Exports whose client stands still or goes away, or whose database does, and the memory they take."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from integration.query.test_export_over_http import export, may_export
+from serving import served
+from support import new_organization, wait_until
+
+ROWS = 60_000
+FILL = (
+    "INSERT INTO events.command_executions (organization_id, executed_at, id, received_at, user_id, command_name, "
+    "execution_time_ms, status) SELECT %s, '2025-04-03T00:00:00Z'::timestamptz + n * interval '1 s', "
+    "gen_random_uuid(), now(), gen_random_uuid(), repeat('x', 200), 1, 'success' FROM generate_series(0, %s) AS n"
+)
+
+
+@pytest.fixture(scope="module")
+def large(running_stack: Any) -> Iterator[Any]:
+    """An organisation with more events than sockets hold."""
+    stack = may_export(new_organization(running_stack))
+    with running_stack.connect(None) as connection:
+        connection.execute("SELECT totalizer.ensure_partition('command_executions', '2025-04-03')")
+        connection.execute(FILL, [stack.organization_id, ROWS - 1])
+    yield stack
+    with running_stack.connect(None) as connection:
+        connection.execute("DELETE FROM events.command_executions WHERE organization_id = %s", [stack.organization_id])
+
+
+def begin(api: Any, stack: Any, form: str = "csv") -> socket.socket:
+    """A client that has read the beginning of an export, and no more."""
+    connection = api.connect()
+    connection.sendall(
+        f"GET /api/metrics/export/{form} HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {stack.key}\r\n\r\n".encode()
+    )
+    assert b" 200 " in connection.recv(100)
+    return connection
+
+
+def to_the_end(connection: socket.socket) -> bytes:
+    """What still comes."""
+    pieces = []
+    try:
+        while piece := connection.recv(1 << 20):
+            pieces.append(piece)
+            if pieces[-1].endswith(b"0\r\n\r\n"):
+                break
+    except OSError:
+        pass
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("goes", ["away", "still"])
+def test_a_client_that_stops_reading_makes_room(large: Any, tmp_path: Path, goes: str) -> None:
+    with served(large.running, tmp_path, WORKERS="1") as api:
+        clients = [begin(api, large) for _ in range(2)]
+        if goes == "away":
+            for client in clients:
+                client.close()
+
+        def room() -> bool:
+            with begin_again(api, large) as again:
+                return b" 200 " in again.recv(200)
+
+        wait_until(room, "room for another export")
+        for client in clients:
+            if goes == "still":
+                assert to_the_end(client).endswith(b"Z\r\n\r\n0\r\n\r\n"), "who reads on gets all of it"
+            client.close()
+
+
+def begin_again(api: Any, stack: Any) -> socket.socket:
+    connection: socket.socket = api.connect()
+    head = f"GET /api/metrics/export/csv?limit=1 HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {stack.key}\r\n\r\n"
+    connection.sendall(head.encode())
+    return connection
+
+
+def test_an_export_that_breaks_off_does_not_look_whole(large: Any, tmp_path: Path) -> None:
+    with served(large.running, tmp_path, WORKERS="1") as api:
+        with begin(api, large) as client:
+            with large.running.connect(None) as administrator:
+                administrator.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'totalizer_app'"
+                )
+            end = to_the_end(client)
+            assert end.endswith(b'"the export broke off here\r\n0\r\n\r\n'), end[-200:]
+
+        def well() -> bool:
+            with begin_again(api, large) as again:
+                return b" 200 " in again.recv(200)
+
+        wait_until(well, "new connections to the database")
+        with begin(api, large) as client:
+            end = to_the_end(client)
+            assert end.endswith(b"Z\r\n\r\n0\r\n\r\n"), end[-200:]
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv", "parquet"])
+def test_memory_does_not_grow_with_the_rows(large: Any, tmp_path: Path, form: str) -> None:
+    with served(large.running, tmp_path, WORKERS="1") as api:
+        stack = type("At", (), {"url": f"http://{api.host}:{api.port}", "key": large.key})
+        [worker] = api.workers()
+        export(stack, form, limit=2_000)
+        before = psutil.Process(worker).memory_info().rss
+        data = export(stack, form).data
+        assert len(data) > (100_000 if form == "parquet" else 10_000_000)
+        grown = psutil.Process(worker).memory_info().rss - before
+        assert grown < 40 << 20, f"{grown >> 20} MiB for {ROWS} rows"
