@@ -55,8 +55,9 @@ class Report:
         }  # fmt: skip
 
     def performance_document(self) -> dict[str, Any]:
-        """The figures of the last minute. What there is nothing to measure for is 0; what the database does not tell is
-        null."""
+        """The figures of the last minute.
+
+        What there is nothing to measure for is 0; what the database does not tell is None."""
         facts, api = self.facts.database.facts, self.facts.api
         return {
             "ingestion_rate": None if facts is None else round(facts.accepted_minute / 60, 3),
