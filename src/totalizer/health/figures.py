@@ -72,6 +72,7 @@ class Figures:
             return
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self._path.with_suffix(".draft")
+        draft.touch(mode=0o600)
         draft.write_bytes(msgspec.json.encode((self._clock.now_ns() // 1_000_000, self.now())))
         draft.replace(self._path)
 

@@ -23,34 +23,29 @@ class Journals:
     def __init__(self, spool: Path) -> None:
         self._spool = spool
         self._readers: dict[Path, JournalReader] = {}
-        self._known: dict[str, tuple[int, int]] = {}
 
     def look(self, offsets: Mapping[str, tuple[int, int]] | None, now_ms: int) -> tuple[JournalFact, ...] | None:
         """How each journal is; None if they cannot be looked at.
 
         Args:
-            offsets: how far each is loaded; None if the database does not tell: then what it said last is taken, and
-                records behind that are not loaded yet.
+            offsets: how far each is loaded; None if the database does not tell: that nothing is loaded then is its
+                fault, and no news.
             now_ms: milliseconds since 1970 UTC.
         """
-        if offsets is not None:
-            self._known.update(offsets)
-        asked = offsets is not None or bool(self._known)
         try:
-            return tuple(self._fact(folder, now_ms, asked=asked) for folder in journals_in(self._spool))
+            return tuple(self._fact(folder, now_ms, offsets) for folder in journals_in(self._spool))
         except (JournalFailed, OSError):
             self._readers.clear()
             return None
 
-    def _fact(self, folder: Path, now_ms: int, *, asked: bool) -> JournalFact:
+    def _fact(self, folder: Path, now_ms: int, offsets: Mapping[str, tuple[int, int]] | None) -> JournalFact:
         reader = self._readers.get(folder)
         if reader is None:
             reader = self._readers[folder] = JournalReader(folder)
-        behind = self._behind(reader, now_ms) if asked else None
+        behind = None if offsets is None else self._behind(reader, now_ms, Position(*offsets.get(reader.id, (0, 0))))
         return JournalFact(folder.name, _bytes_in(folder, reader.durable_end()), behind)
 
-    def _behind(self, reader: JournalReader, now_ms: int) -> float | None:
-        position = Position(*self._known.get(reader.id, (0, 0)))
+    def _behind(self, reader: JournalReader, now_ms: int, position: Position) -> float | None:
         if position >= reader.durable_end():
             return 0.0
         following = reader.read(position, records_max=1, bytes_max=1)
