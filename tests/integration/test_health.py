@@ -234,6 +234,18 @@ def test_a_row_of_a_rollup_changed_by_hand_is_found(feed: Any, command: Any, che
     assert checks.status("reconciler") == checks.status("jobs_failed") == "ok"
 
 
+def test_what_the_reconciler_has_repaired_is_still_told(feed: Any, command: Any, checks: Checks) -> None:
+    settings = settings_of(feed.database)
+    feed.send(feed.organization(), command_executions=[command()])
+    feed.load()
+    feed.refresh()
+    feed.administrator.execute("UPDATE analytics.command_usage_15m SET executions = executions + 1")
+    runs.announce(feed.reader, [each.known(runs.database_now(feed.reader)) for each in jobs(settings).values()])
+    found = [Runner(settings, "test").run_now(job_named(settings, "reconcile")).result for _ in range(2)]
+    assert [each["mismatched"] > 0 for each in found] == [True, False], "found and repaired, then nothing is left"
+    assert checks.status("reconciler") == "critical"
+
+
 def test_a_job_that_freezes_is_noticed_though_it_ends_nothing(feed: Any, checks: Checks) -> None:
     """Its limit passes while its process is at it: the record says running, and for too long."""
     began, go = Event(), Event()
