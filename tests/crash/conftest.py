@@ -23,7 +23,7 @@ from totalizer.ops.embedded import EmbeddedPostgres
 SECRET = "a secret for tests"
 SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
 #: Random faults of all kinds together: in the normal run, and with `--long`.
-FAULTS, FAULTS_LONG = 300, 12_000
+FAULTS, FAULTS_LONG = 200, 12_000
 #: In the normal run, one in so many of the moments of a slow sweep.
 STRIDE = 16
 

@@ -306,7 +306,7 @@ def test_a_service_told_nonsense_does_not_start(tmp_path: Path) -> None:
 
 def test_every_place_and_action_is_documented() -> None:
     text = PAGE.read_text("utf-8")
-    assert set(re.findall(r"`((?:journal|load|rollup|retention|late)\.[a-z_]+\.[a-z_]+)`", text)) == {
+    assert set(re.findall(r"`((?:journal|load|rollup|retention|late|repair)\.[a-z_]+\.[a-z_]+)`", text)) == {
         point.value for point in Failpoint
     }
     assert [action.value for action in Action if f"`{action.value}`" not in text] == []

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving import COMMAND, SINGLE, served
-from support import RunningStack, Stack, free_port, new_organization, unavailable, wait_until
+from support import RunningStack, Stack, free_port, new_organization, wait_until
 from totalizer.store.keys import create_key
 
 
@@ -150,7 +150,7 @@ def test_with_a_token_only_who_has_it_gets_them_and_switched_off_nobody(stack: S
 def test_a_real_prometheus_scrapes_it(own_stack: Stack, tmp_path: Path) -> None:
     program = shutil.which("prometheus")
     if program is None:
-        unavailable("no prometheus on this machine")
+        pytest.skip("no prometheus on this machine")
     port = free_port()
     target = own_stack.url.removeprefix("http://")
     (tmp_path / "prometheus.yml").write_text(

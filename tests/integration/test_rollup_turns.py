@@ -113,21 +113,6 @@ def test_an_organisation_moves_to_another_zone(feed: Any, command: Any) -> None:
     assert all(balance.exact for balance in verify(feed.reader))
 
 
-def test_days_whose_quarters_are_gone_stay_when_the_zone_changes(feed: Any, command: Any) -> None:
-    filled(feed, command)
-    feed.refresh()
-    feed.administrator.execute("DELETE FROM analytics.command_usage_15m WHERE bucket < '2025-01-02 12:00Z'")
-    change = set_zone(feed.administrator, "acme", "Asia/Kathmandu")
-    assert str(change.kept_until) == "2025-01-02"
-    feed.refresh()
-    days = feed.rows("SELECT day::text, sum(executions)::int FROM analytics.command_usage_1d GROUP BY 1 ORDER BY 1")
-    assert days[:2] == [("2025-01-01", 8), ("2025-01-02", 8)], "as they were"
-    assert days[-2:] == [("2025-01-31", 7), ("2025-02-01", 1)]
-    weeks = feed.rows("SELECT week::text, sum(executions)::int FROM analytics.command_usage_1w GROUP BY 1 ORDER BY 1")
-    by_week = {"2024-12-30": sum(count for day, count in days if day < "2025-01-06"), "2025-01-27": 8}
-    assert dict(weeks) == by_week, "weeks are those of the days"
-
-
 @pytest.mark.parametrize(("name", "zone"), [("nobody", "UTC"), ("acme", "Mars/Olympus"), ("acme", "+01:00")])
 def test_who_or_what_is_not_known_is_refused(feed: Any, name: str, zone: str) -> None:
     feed.organization("acme")
