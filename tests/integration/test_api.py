@@ -302,8 +302,10 @@ def test_page_and_openapi_are_served(stack: Any) -> None:
     assert page.status == 200
     assert b"<title>Totalizer</title>" in page.data
     assert "script-src 'self'" in page.headers["content-security-policy"]
-    for path in ("/page.js", "/page.css"):
-        assert HTTP.request("GET", stack.url + path).status == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for path, media_type in (("/page.js", "text/javascript"), ("/page.css", "text/css")):
+        asset = HTTP.request("GET", stack.url + path)
+        assert (asset.status, asset.headers["content-type"]) == (200, f"{media_type}; charset=utf-8")
     schema = json.loads(HTTP.request("GET", stack.url + "/api/docs/openapi.json").data)
     assert "/api/metrics/aggregated" in schema["paths"]
     assert "/api/metrics/batch" in schema["paths"]

@@ -41,7 +41,7 @@ def samples(url: str) -> dict[tuple[str, ...], float]:
     """(name, label values …) → value, read by Prometheus' own parser."""
     status, headers, text = ask(url, "/metrics")
     assert status == 200
-    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
         for family in text_string_to_metric_families(text.decode())

@@ -12,7 +12,8 @@ from pathlib import Path
 from totalizer.metrics.slot import Key, slots
 from totalizer.metrics.table import COMPONENTS, METRICS, PROCESSES, Metric
 
-MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+#: Without the charset, UTF-8, which the web framework adds.
+MEDIA_TYPE = "text/plain; version=0.0.4"
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
