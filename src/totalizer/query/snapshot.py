@@ -14,6 +14,8 @@ from totalizer.errors import Refusal, Refused
 from totalizer.store.tenant import reading_as
 
 Pool = AsyncConnectionPool[Any]
+#: The setting that limits the time of a query's statement.
+QUERY_TIMEOUT = "TOTALIZER_QUERY_TIMEOUT_MS"
 
 
 async def configure_reader(connection: AsyncConnection[Any]) -> None:
@@ -24,7 +26,7 @@ async def configure_reader(connection: AsyncConnection[Any]) -> None:
 
 @asynccontextmanager
 async def snapshot(
-    pool: Pool, organization_id: str, *, timeout_ms: int | None = None
+    pool: Pool, organization_id: str, *, timeout_ms: int | None = None, setting: str = QUERY_TIMEOUT
 ) -> AsyncIterator[AsyncConnection[Any]]:
     """A transaction that sees that organisation's rows and no others.
 
@@ -32,6 +34,7 @@ async def snapshot(
         pool: of connections that `configure_reader` has seen.
         organization_id: whose.
         timeout_ms: longest time of a statement, milliseconds; None for that of the database.
+        setting: which says so, for who was refused.
 
     Raises:
         Refused: the database is away, or a statement took too long.
@@ -43,10 +46,11 @@ async def snapshot(
         # The one parameter that Python and PostgreSQL may judge differently: their time zone databases differ.
         raise Refused(Refusal.INVALID_QUERY, f"time_zone: PostgreSQL says: {str(error).strip()}") from error
     except psycopg.errors.QueryCanceled as error:
+        longest = "the database allows" if timeout_ms is None else f"{timeout_ms} ms ({setting})"
         raise Refused(
             Refusal.QUERY_TIMEOUT,
-            f"finding the answer took longer than {timeout_ms} ms (TOTALIZER_QUERY_TIMEOUT_MS); ask for a shorter "
-            "range, longer windows or fewer dimensions",
+            f"finding the answer took longer than {longest}; ask for a shorter range, longer windows or fewer "
+            "dimensions",
         ) from error
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise Refused(

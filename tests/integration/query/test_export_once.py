@@ -225,6 +225,18 @@ def test_so_many_exports_at_once(organization: str, feed: Any, export: Exporter)
     assert export.run(work, ExportLimits(concurrency=2, concurrency_all=3)) == [3, 0]
 
 
+def test_a_page_that_takes_too_long_names_the_setting_of_exports(
+    database: Any, organization: str, export: Exporter
+) -> None:
+    async def work(service: ExportService) -> Any:
+        return await anext(service.events(organization, {}))
+
+    with database.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE events.command_executions IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Refused, match=r"longer than 20 ms \(TOTALIZER_EXPORT_TIMEOUT_MS\)"):
+            export.run(work, ExportLimits(timeout_ms=20))
+
+
 def test_a_ticket_is_of_one_question() -> None:
     one = Horizon(1, "2025-04-01T00:00:00+00:00", "c")
     assert fingerprint("a", one) != fingerprint("b", one)

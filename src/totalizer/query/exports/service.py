@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -83,7 +84,7 @@ class ExportService:
             Refused: what is asked cannot be answered; before the first is given out.
         """
         with self.running.one_more(organization_id):
-            async with snapshot(self._pool, organization_id, timeout_ms=self.limits.timeout_ms) as connection:
+            async with self._snapshot(organization_id) as connection:
                 state = await read_state(connection, organization_id)
                 asked = parse_events(self._queries.catalog, parameters, state.own_zone)
                 whole = await self._ticket(connection, organization_id, asked)
@@ -102,7 +103,7 @@ class ExportService:
                 if not left:
                     return
                 limit = min(left, PAGE_ROWS)
-                async with snapshot(self._pool, organization_id, timeout_ms=self.limits.timeout_ms) as connection:
+                async with self._snapshot(organization_id) as connection:
                     rows = await read_page(connection, event_type, organization_id, asked.wanted, ticket, limit)
             yield Page(rows)
 
@@ -133,6 +134,11 @@ class ExportService:
                 while shaped is not None:
                     yield Page([_flat(row, columns) for row in shaped], None, shaped)
                     shaped = await anext(pages, None)
+
+    def _snapshot(self, organization_id: str) -> AbstractAsyncContextManager[Any]:
+        return snapshot(
+            self._pool, organization_id, timeout_ms=self.limits.timeout_ms, setting="TOTALIZER_EXPORT_TIMEOUT_MS"
+        )
 
     async def _ticket(self, connection: Any, organization_id: str, asked: Asked) -> Ticket:
         """The ticket of the export that is asked for: a new one, or that of the one that is gone on with."""
