@@ -155,7 +155,9 @@ async def _sent(pages: Pages, begun: Begun, writer: Format, packed: bool) -> Asy
         except Exception as error:
             # The server ends what breaks off like what is whole.
             logger().error("an export broke off", reason=str(error))
-            yield piece(writer.broken())
+            last = piece(writer.broken())
+            # Flushed, but with no end: many readers take gzip that is cut, and what they take must show that it is.
+            yield last if pack is None else last + pack.flush(zlib.Z_SYNC_FLUSH)
             raise
         last = await asyncio.to_thread(lambda: piece(writer.end()))
         yield last if pack is None else last + pack.flush()
