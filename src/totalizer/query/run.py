@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -29,8 +29,6 @@ __all__ = ["QueryService", "Reply", "configure_reader", "snapshot"]
 
 #: A range without an end ends with this minute, so that the same question is the same for that long.
 NOW_UNIT = timedelta(minutes=1)
-#: Rows fetched at once from a streamed answer.
-STREAM_ROWS = 2000
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 Parse = Callable[[datetime, str], Query]
@@ -172,27 +170,6 @@ class QueryService:
         if query.explain:
             content["explanation"] = await explained(connection, self.catalog, work, organization_id, statement)
         return Made(content, is_exact(work))
-
-    async def rows(self, organization_id: str, parse: Parse) -> AsyncIterator[dict[str, Any]]:
-        """Every row of an answer, whatever its limit, as they come: in constant memory.
-
-        Raises:
-            Refused: the query cannot be answered; the message says why.
-        """
-        async with (
-            self._turns.turn(organization_id),
-            snapshot(self._pool, organization_id, timeout_ms=self.limits.timeout_ms) as connection,
-        ):
-            state = await read_state(connection, organization_id)
-            query = parse(minute_after(state.now), state.own_zone)
-            work = await self.planner(connection, organization_id, state).plan(query)
-            statement = compile_work(work, organization_id, Page())
-            async with connection.cursor(name="answer") as cursor:
-                cursor.itersize = STREAM_ROWS
-                await cursor.execute(statement.sql.encode(), {**statement.parameters, "limit": None})
-                while rows := await cursor.fetchmany(STREAM_ROWS):
-                    for row in shape_rows(work, rows):
-                        yield row
 
     def planner(self, connection: Connection, organization_id: str, state: State) -> Planner:
         """What plans the queries of a snapshot."""

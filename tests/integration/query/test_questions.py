@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from totalizer.errors import Refused
 from totalizer.query.completeness import LocalJournals
+from totalizer.query.exports.service import ExportService, Page
 from totalizer.query.run import QueryService, configure_reader
 from totalizer.store.roles import Role
 
@@ -152,20 +152,18 @@ def test_windows_shorter_than_stored_ones_are_read_from_events(ask: Any, acme: s
     assert (len(rows["data"]), rows["source"]) == (10, "events")
 
 
-def test_rows_come_as_a_stream_whatever_the_limit(feed: Any, database: Any, catalog: Any, acme: str) -> None:
-    async def rows() -> list[dict[str, Any]]:
+def test_totals_are_exported_whatever_the_limit_of_a_page(feed: Any, database: Any, catalog: Any, acme: str) -> None:
+    async def pages() -> list[list[tuple[Any, ...]]]:
         async with AsyncConnectionPool(
             database.dsn(Role.APP), min_size=1, max_size=1, configure=configure_reader, open=False
         ) as pool:
-            service = QueryService(pool, catalog, LocalJournals(feed.spool))
-            parse = service.by_body(
-                {"start_date": "2025-04-01", "end_date": "2025-04-04", "group_by": ["command_name"], "limit": 3,
-                 "measures": ["executions"]}
-            )  # fmt: skip
-            return [row async for row in service.rows(acme, parse)]
+            exports = ExportService(pool, QueryService(pool, catalog, LocalJournals(feed.spool)))
+            asked = {
+                "start_date": ["2025-04-01"], "end_date": ["2025-04-02"], "aggregation_window": ["1m"],
+                "fill": ["zero"], "measures": ["executions"],
+            }  # fmt: skip
+            return [part.rows async for part in exports.totals(acme, asked) if isinstance(part, Page)]
 
-    found = asyncio.run(rows())
-    assert len(found) == 10 + 20 + 6 + 16
-    assert json.loads(json.dumps(found[0])) == {
-        "window_start": "2025-04-01T00:00:00+00:00", "command_name": "plan", "executions": 1,
-    }  # fmt: skip
+    found = asyncio.run(pages())
+    assert [len(rows) for rows in found] == [2000, 880]
+    assert found[0][0] == ("2025-04-01T00:00:00+00:00", 1)
