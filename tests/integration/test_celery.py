@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,11 +17,12 @@ from celery import Celery
 
 from scheduled import Process, environment_of, running, runs_of, settings_of
 from support import Database, free_port, wait_until
+from totalizer.errors import OperationError
 from totalizer.jobs.celery_config import task_name
 from totalizer.jobs.celery_tasks import make_app
 from totalizer.jobs.table import jobs
 from totalizer.ops.embedded import EmbeddedValkey
-from totalizer.settings import load_settings
+from totalizer.settings import Settings, load_settings
 from totalizer.store.roles import Role
 
 HOUR = "2025-01-09T14:00:00"
@@ -222,3 +225,29 @@ def look_at(url: str, picture: Path) -> None:
         page.get_by_text("hourly_rollup_task").first.wait_for(timeout=30_000)
         page.screenshot(path=str(picture))
         browser.close()
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ({}, "Error: no database: nothing runs on "),
+        ({"DATABASE_URL": "postgresql://nobody@localhost/none"}, "Error: no broker for Celery: set CELERY_BROKER_URL "),
+    ],
+)
+@pytest.mark.parametrize("part", ["worker", "beat"])
+def test_what_is_not_set_is_said_in_one_line(part: str, named: dict[str, str], expected: str, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **named}
+    command = [sys.executable, "-m", "celery", "-A", "totalizer.celery_app", part]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(expected)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_program_that_sends_tasks_gets_the_error_itself() -> None:
+    def not_set() -> Settings:
+        raise OperationError("no database")
+
+    app, _ = make_app(not_set)
+    with pytest.raises(OperationError, match="no database"):
+        app.conf.broker_url  # noqa: B018 - asking for it is what is tried

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
 from celery import Celery, Task
+from celery.bin.base import CLIContext
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import beat_init, worker_init, worker_process_init, worker_process_shutdown
 
 from totalizer.app import measure
-from totalizer.errors import OperationError, StoreUnavailable
+from totalizer.errors import OperationError, StoreUnavailable, TotalizerError
 from totalizer.jobs.celery_config import (
     CATCH_UP,
     DUE_HEADER,
@@ -48,7 +50,7 @@ def make_app(settings_of: Callable[[], Settings]) -> tuple[Celery, dict[str, Any
     """
     # A program that sends tasks may have an application of its own, which stays the current one.
     app = Celery("totalizer", set_as_current=False)
-    app.add_defaults(lambda: configuration(settings_of()))
+    app.add_defaults(lambda: _configured(settings_of))
     worker = _Worker(app, settings_of)
     # The names, limits and queues of jobs are the same whatever is set.
     for job in jobs(Settings.model_construct()).values():
@@ -56,6 +58,22 @@ def make_app(settings_of: Callable[[], Settings]) -> tuple[Celery, dict[str, Any
     worker.add_catch_up()
     _listen(settings_of, worker)
     return app, worker.tasks
+
+
+def _configured(settings_of: Callable[[], Settings]) -> dict[str, Any]:
+    """The configuration; under the command `celery`, what is wrong with it is one line and exit code 1.
+
+    Raises:
+        TotalizerError: no database or no broker is named, or a setting cannot be used.
+        ClickException: the same for the command.
+    """
+    try:
+        return configuration(settings_of())
+    except TotalizerError as error:
+        command = click.get_current_context(silent=True)
+        if command is None or not isinstance(command.find_root().obj, CLIContext):
+            raise
+        raise click.ClickException(str(error)) from error
 
 
 class _Worker:
