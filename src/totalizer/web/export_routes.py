@@ -145,7 +145,7 @@ async def _sent(pages: Pages, begun: Begun, writer: Format, packed: bool) -> Asy
     def write(page: Page) -> bytes:
         return piece(writer.page(page))
 
-    async with aclosing(pages):  # type: ignore[type-var]
+    async with aclosing(pages):
         yield piece(writer.begin(begun))
         try:
             async for page in pages:

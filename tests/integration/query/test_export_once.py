@@ -219,7 +219,7 @@ def test_so_many_exports_at_once(organization: str, feed: Any, export: Exporter)
             await anext(service.events(others[1], {}))
         counts = [service.running.count]
         for each in (*begun, third):
-            await each.aclose()  # type: ignore[attr-defined]
+            await each.aclose()
         return [*counts, service.running.count]
 
     assert export.run(work, ExportLimits(concurrency=2, concurrency_all=3)) == [3, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ class Page(NamedTuple):
     objects: list[dict[str, Any]] | None = None
 
 
-Pages = AsyncIterator[Begun | Page]
+Pages = AsyncGenerator[Begun | Page, None]
 
 
 class ExportService:
