@@ -157,7 +157,6 @@ class ApiProcess:
         figures = Figures(self._gatherer.folder)
         services = self._services()
         self._figures = FigureFile(figures, services.queries)
-        services.ingest.on_answered = figures.ingested
         bridge = AsgiBridge(create_api(services), self._bodies)
         self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop, figures)
         logger().info("api ready", journal=self._journal.id)

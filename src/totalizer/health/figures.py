@@ -40,15 +40,15 @@ class Figures:
         self._process = psutil.Process()
         self.cache_hits = self.cache_misses = 0
 
-    def ingested(self, took_s: float) -> None:
-        """A request that sent events was answered."""
-        second = self._second()
+    def ingested(self, took_s: float, now: float) -> None:
+        """A request that sent events was answered, at `now` of the monotonic clock."""
+        second = self._second(now)
         second[1] += 1
         second[2] += took_s * 1000
 
-    def queried(self, took_s: float) -> None:
-        """A request that asked was answered."""
-        second = self._second()
+    def queried(self, took_s: float, now: float) -> None:
+        """A request that asked was answered, at `now` of the monotonic clock."""
+        second = self._second(now)
         second[3] += 1
         second[4] += took_s * 1000
 
@@ -82,10 +82,9 @@ class Figures:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
-    def _second(self) -> list[float]:
-        now = float(int(self._clock.monotonic()))
-        if not self._seconds or self._seconds[-1][0] != now:
-            self._seconds.append([now, 0, 0.0, 0, 0.0])
+    def _second(self, now: float) -> list[float]:
+        if not self._seconds or now - self._seconds[-1][0] >= 1:
+            self._seconds.append([now // 1, 0, 0.0, 0, 0.0])
         return self._seconds[-1]
 
 

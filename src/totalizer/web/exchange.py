@@ -28,14 +28,15 @@ class Exchange:
         request_id: as it was given in `X-Request-Id`, or made here.
         route: the path as it is declared, once it is known.
         status: of the answer; 0 while there is none.
+        read_at: of events that were taken: when their body had been read, on the monotonic clock; else 0.
     """
 
-    __slots__ = ("_closing", "_proto", "request_id", "route", "status")
+    __slots__ = ("_closing", "_proto", "read_at", "request_id", "route", "status")
 
     def __init__(self, proto: Any, *, closing: bool) -> None:
         self._proto, self._closing = proto, closing
         self.request_id = f"{_OWN}-{next(_NUMBERS):x}"
-        self.route, self.status = "", 0
+        self.route, self.status, self.read_at = "", 0, 0.0
 
     def read(self, headers: Mapping[str, str]) -> None:
         """Take the id over that the request has, if it has one that can be."""

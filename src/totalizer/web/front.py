@@ -41,7 +41,7 @@ class Front:
         socket: the WebSocket.
         start: run on the event loop before the first request.
         stop: run on it after the last.
-        figures: told how long queries took.
+        figures: told how long events and queries took.
         clock: for how long requests take.
 
     Attributes:
@@ -53,7 +53,7 @@ class Front:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
-        self._queried, self._monotonic = figures.queried, clock.monotonic
+        self._ingested, self._queried, self._monotonic = figures.ingested, figures.queried, clock.monotonic
         #: Of the hot path, by path and status.
         self._taken_in: dict[tuple[str, int], Series] = {}
         #: Of each request, if that is logged: asking the logger each time would cost more than most of the rest.
@@ -68,26 +68,29 @@ class Front:
 
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
         # What opens a WebSocket is a GET.
-        if scope.method == "POST" and (routes := self._ingest.routes.get(scope.path)):
-            return self._take_in(scope, Exchange(proto, closing=self.closing), routes)
+        if scope.method == "POST" and (routes := self._ingest.routes.get(path := scope.path)):
+            return self._take_in(scope, path, Exchange(proto, closing=self.closing), routes)
         if scope.proto != "http":
             return self._socket(scope, proto)
         return self._ask(scope, Exchange(proto, closing=self.closing))
 
-    async def _take_in(self, scope: Any, exchange: Exchange, routes: ByMediaType) -> None:
+    async def _take_in(self, scope: Any, path: str, exchange: Exchange, routes: ByMediaType) -> None:
         began = self._monotonic()
         try:
             await self._ingest(scope, exchange, routes)
         finally:
-            took = self._monotonic() - began
-            key = scope.path, exchange.status
+            ended = self._monotonic()
+            key = path, exchange.status
             series = self._taken_in.get(key)
             if series is None:
-                labels = "ingest", "POST", scope.path, _CLASSES[exchange.status // 100]
+                labels = "ingest", "POST", path, _CLASSES[exchange.status // 100]
                 series = self._taken_in[key] = MEASURES.series(REQUESTS, *labels)
-            series.observe(took)
+            series.observe(ended - began)
+            if exchange.read_at:
+                # A slow sender is not our slowness.
+                self._ingested(ended - exchange.read_at, ended)
             if self._log is not None:
-                self._tell(scope, exchange, took)
+                self._tell(scope, exchange, ended - began)
 
     async def _ask(self, scope: Any, exchange: Exchange) -> None:
         began = self._monotonic()
@@ -95,13 +98,14 @@ class Front:
         try:
             await self._bridge(scope, exchange)
         finally:
-            took, method = self._monotonic() - began, scope.method
+            ended, method = self._monotonic(), scope.method
+            took = ended - began
             MEASURES.observe(
                 REQUESTS, took, "ask", method if method in _METHODS else "other", exchange.route or "other",
                 _CLASSES[exchange.status // 100],
             )  # fmt: skip
             if scope.path.startswith(ASKED) and not scope.path.startswith(_NOT_ASKED):
-                self._queried(took)
+                self._queried(took, ended)
             self._tell(scope, exchange, took)
 
     def _tell(self, scope: Any, exchange: Exchange, took_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -35,10 +35,7 @@ class Ingest:
         receipts: what will have become of it?
         repeats: was it sent before?
         more: further routes, path → media type → route.
-        clock: for how long answers take.
-
-    Attributes:
-        on_answered: told the seconds from a body's last byte to the answer, for each request but streams.
+        clock: for when bodies are read.
     """
 
     def __init__(
@@ -52,7 +49,6 @@ class Ingest:
         self.routes = route_table(collector, line_bytes_max=bodies.bytes_max) | (more or {})
         self._sink = Sink(partial(append, journal), receipts.make)
         self._monotonic = clock.monotonic
-        self.on_answered: Callable[[float], None] = _ignore
 
     async def __call__(self, scope: Any, proto: Exchange, routes: ByMediaType) -> None:
         """Answer one POST: 2xx only when its events are on disk.
@@ -93,7 +89,7 @@ class Ingest:
                 await meters.bytes.more(len(body))
             if encoding is not None:
                 body = unpack(encoding, body, self._body_bytes_max)
-            began = self._monotonic()
+            read_at = self._monotonic()
             key = headers.get("idempotency-key")
             if route.counting is not None and key is None:
                 status, answer, receipt = await self._admit(principal, route, scope, body, None)
@@ -113,7 +109,7 @@ class Ingest:
             if receipt is not None:
                 told = [*told, (HEADER, receipt.decode())]
             proto.response_bytes(status, told, answer)
-            self.on_answered(self._monotonic() - began)
+            proto.read_at = read_at
 
     async def enter(self, request: Request) -> Principal:
         """Who sends. With `give`, what a request goes through that another server has read.
@@ -190,10 +186,6 @@ def headers_of(route: Route, answer: Answer) -> dict[str, str]:
     if answer.receipt is not None:
         headers[HEADER] = answer.receipt.decode()
     return headers
-
-
-def _ignore(took_s: float) -> None:
-    """Nobody wants to know."""
 
 
 async def _metered(chunks: AsyncIterator[bytes], meter: Meter) -> AsyncIterator[bytes]:

@@ -25,10 +25,10 @@ def leave(folder: Path, pid: int, at_ms: int, figures: ApiFigures) -> Path:
 def test_what_is_older_than_a_minute_does_not_count() -> None:
     clock = HandClock()
     figures = Figures(None, clock)
-    figures.ingested(0.010)
+    figures.ingested(0.010, clock.monotonic())
     clock.sleep(30)
-    figures.ingested(0.030)
-    figures.queried(0.5)
+    figures.ingested(0.030, clock.monotonic())
+    figures.queried(0.5, clock.monotonic())
     now = figures.now()
     assert (now.ingest_requests, now.processing_ms, now.answering_ms) == (2, 20.0, 500.0)
     clock.sleep(WINDOW_S - 29)
@@ -40,7 +40,7 @@ def test_what_is_older_than_a_minute_does_not_count() -> None:
 def test_processes_are_added_up_and_the_dead_are_forgotten(tmp_path: Path) -> None:
     clock = HandClock()
     mine = Figures(tmp_path, clock)
-    mine.ingested(0.1)
+    mine.ingested(0.1, clock.monotonic())
     mine.cache_hits, mine.cache_misses = 3, 1
     mine.write()
     leave(tmp_path, os.getppid(), clock.ms, ApiFigures(1, 3, 60.0, cache_hits=1, cache_misses=3, memory_bytes=5))
