@@ -6,12 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from scheduled import runs_of, settings_of
 from totalizer.errors import OperationError
 from totalizer.jobs.continuous import ContinuousRunner
+from totalizer.jobs.job import Context, Job
 from totalizer.jobs.run import Outcome, Runner
+from totalizer.jobs.schedule import Every
 from totalizer.jobs.table import job_named
+from totalizer.store.roles import Role
 
 
 @pytest.fixture
@@ -79,6 +83,25 @@ def test_a_failing_job_is_recorded_once_and_goes_on_when_it_can(
     feed.administrator.execute("ALTER TABLE analytics.away RENAME TO command_usage_1d")
     refreshing()
     assert feed.one("SELECT sum(executions)::int FROM analytics.command_usage_1d") == 1
+
+
+def test_what_a_failing_job_did_not_expect_is_told_with_its_place(database: Any, feed: Any) -> None:
+    def looks_up(_context: Context) -> dict[str, Any]:
+        return {"found": {}["missing"]}
+
+    def opens_another(context: Context) -> dict[str, Any]:
+        return {"found": context.open(Role.WRITER)}
+
+    for body in (looks_up, opens_another):
+        job = Job(body.__name__, body, timedelta(seconds=1), Every(timedelta(seconds=1)), continuous=True)
+        runner = ContinuousRunner(job, Runner(settings_of(database), "test"))
+        with capture_logs() as logs:
+            runner()
+        runner.close()
+        [entry] = logs
+        assert (entry["log_level"], isinstance(entry["exc_info"], KeyError)) == ("error", body is looks_up)
+        assert runs_of(database, job.name, "state, error") == [("failed", entry["reason"])]
+    assert entry["reason"] == "a job that runs all the time has one connection, and none as writer"
 
 
 def test_an_hour_is_brought_up_to_date_and_told(feed: Any, run: Any) -> None:

@@ -9,9 +9,10 @@ import psycopg
 from psycopg import Connection
 
 from totalizer.clock import SYSTEM_CLOCK, Clock, utc_datetime
-from totalizer.errors import StoreUnavailable
+from totalizer.errors import OperationError, StoreUnavailable
 from totalizer.jobs.job import Context, Job
-from totalizer.jobs.run import Runner
+from totalizer.jobs.leash import notice_death
+from totalizer.jobs.run import Runner, is_unexpected
 from totalizer.store import runs
 from totalizer.store.connect import connect
 from totalizer.store.roles import Role
@@ -32,7 +33,7 @@ class _NoLeash:
         return None
 
     def open(self, role: Role) -> Connection[Any]:
-        raise NotImplementedError(f"a continuous job has one connection, and none as {role.name}")
+        raise OperationError(f"a job that runs all the time has one connection, and none as {role.name.lower()}")
 
 
 class ContinuousRunner:
@@ -68,7 +69,7 @@ class ContinuousRunner:
             self._failing = False
         except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded, and tried again
             self._drop()
-            self._failed(str(error).strip() or type(error).__name__)
+            self._failed(error)
         else:
             now = self._clock.monotonic()
             self._rest_until = now + REST_FACTOR * (now - started)
@@ -108,7 +109,7 @@ class ContinuousRunner:
             self._connection = connect(self._runner.dsn(Role.REFRESHER), autocommit=True)
             limit_ms = int(self.job.limit.total_seconds() * 1000)
             self._connection.execute(f"SET statement_timeout = {limit_ms}")
-            self._connection.execute("SET client_connection_check_interval = '2s'")
+            notice_death(self._connection)
         return self._connection
 
     def _drop(self) -> None:
@@ -116,11 +117,13 @@ class ContinuousRunner:
             self._connection.close()
             self._connection = None
 
-    def _failed(self, reason: str) -> None:
+    def _failed(self, error: Exception) -> None:
         if self._failing:  # said once: a database that is away would fill the log
             return
         self._failing = True
-        logger().error("job failed; it will be tried again", job=self.job.name, reason=reason)
+        reason = str(error).strip() or type(error).__name__
+        trace = error if is_unexpected(error) else None
+        logger().error("job failed; it will be tried again", job=self.job.name, reason=reason, exc_info=trace)
         try:
             connection = self._ready()
             run_id = runs.begin(connection, self._runner.beginning(self.job))

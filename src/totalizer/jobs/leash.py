@@ -32,6 +32,12 @@ _NOTICE_DEATH = (
 )
 
 
+def notice_death(connection: Connection[Any]) -> None:
+    """Have the server end the session soon after its client died, and with it the locks that it holds."""
+    for statement in _NOTICE_DEATH:
+        connection.execute(statement)
+
+
 class _Held(NamedTuple):
     """A connection, how it was made, and its process at the server."""
 
@@ -74,8 +80,7 @@ class LimitedRun:
         """
         dsn = self._dsn_of(role)
         connection = self._opened.enter_context(connect(dsn, autocommit=True))
-        for statement in _NOTICE_DEATH:
-            connection.execute(statement)
+        notice_death(connection)
         # Should this process be stopped and its watch with it, the server keeps the limit.
         connection.execute(f"SET statement_timeout = {int(self._hard * 1000) + 1000}")
         with self._changing:

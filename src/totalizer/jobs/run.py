@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from totalizer.app import dsn_of
 from totalizer.clock import SYSTEM_CLOCK
-from totalizer.errors import JobStopped, StoreUnavailable
+from totalizer.errors import StoreUnavailable, TotalizerError
 from totalizer.jobs.due import Due, due
 from totalizer.jobs.job import Context, Job
 from totalizer.jobs.leash import LimitedRun
@@ -41,6 +41,11 @@ class Outcome(NamedTuple):
     run_id: int | None = None
     result: dict[str, Any] | None = None
     error: str | None = None
+
+
+def is_unexpected(error: Exception) -> bool:
+    """True if only the place where it came from can tell what is wrong."""
+    return not isinstance(error, psycopg.Error | TotalizerError)
 
 
 class Order(NamedTuple):
@@ -178,7 +183,7 @@ class _Attempt:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded, and other jobs go on
             if leash.stop_reason is not None:
                 return Ending("timed_out" if leash.timed_out else "failed", error=leash.stop_reason)
-            if not isinstance(error, psycopg.Error | StoreUnavailable | JobStopped):
+            if is_unexpected(error):
                 logger().error("job raised", job=self._job.name, exc_info=error)
             return Ending("failed", error=str(error).strip() or type(error).__name__)
         if leash.ended_by_force:
