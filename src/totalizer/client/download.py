@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import urllib3
 
 from totalizer.client.errors import ServerUnreachable
 from totalizer.client.export import CHUNK_EVENTS, path_of
@@ -107,13 +106,8 @@ class Download:
         if state.cursor is not None:
             asked.pop("after", None)
             asked |= {"cursor": state.cursor, "position": state.position}
-        response = self._http.open(path_of(self._form), asked)
-        try:
-            return response.headers, response.read(decode_content=True)
-        except urllib3.exceptions.HTTPError as error:
-            raise ServerUnreachable(f"the export broke off: {error}; run it again to go on") from error
-        finally:
-            response.close()
+        response = self._http.read(path_of(self._form), asked)
+        return response.headers, response.data
 
     def _state(self) -> _State:
         asked = {name: str(written(value)) for name, value in {**self._parameters, "form": self._form}.items()}

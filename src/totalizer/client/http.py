@@ -49,7 +49,7 @@ class Http:
             ServerRefused: the server refuses.
             ServerUnreachable: there is no whole answer.
         """
-        return self._whole("GET", path, parameters, None)
+        return self.read(path, parameters).data
 
     def post(self, path: str, content: Any) -> bytes:
         """The whole body of the answer to a question, which changes nothing and so may be asked again.
@@ -57,7 +57,15 @@ class Http:
         Raises:
             ServerRefused, ServerUnreachable: as `get`.
         """
-        return self._whole("POST", path, {}, msgspec.json.encode(content))
+        return self._answered("POST", path, {}, msgspec.json.encode(content), preload=True).data
+
+    def read(self, path: str, parameters: Parameters) -> urllib3.BaseHTTPResponse:
+        """An answer whose body is there already, as `data`.
+
+        Raises:
+            ServerRefused, ServerUnreachable: as `get`.
+        """
+        return self._answered("GET", path, parameters, None, preload=True)
 
     def open(self, path: str, parameters: Parameters) -> urllib3.BaseHTTPResponse:
         """An answer whose body is yet to be read; close it.
@@ -70,9 +78,6 @@ class Http:
     def close(self) -> None:
         """Close its connections."""
         self._pool.clear()
-
-    def _whole(self, method: str, path: str, parameters: Parameters, body: bytes | None) -> bytes:
-        return self._answered(method, path, parameters, body, preload=True).data
 
     def _answered(
         self, method: str, path: str, parameters: Parameters, body: bytes | None, *, preload: bool

@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from types import ModuleType
 from typing import Any
@@ -122,6 +123,30 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
         pytest.raises(ServerUnreachable, match="no whole answer"),
     ):
         client.usage("m")
+
+
+def test_a_chunk_of_a_download_whose_connection_breaks_is_asked_for_again(tmp_path: Path) -> None:
+    line, lengths = b'{"executed_at":"2025-04-01T00:00:00Z","id":"1"}\n', [1000, None]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(lengths.pop(0) or len(line)))
+            self.end_headers()
+            self.wfile.write(line)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with Client(f"http://127.0.0.1:{server.server_port}", "k", clock=Patient()) as client:
+            assert client.download(tmp_path / "events") == (1, None)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (lengths, (tmp_path / "events").read_bytes()) == ([], line)
 
 
 def test_rows_as_data_frames(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
