@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from integration.query.test_export_over_http import CELLS, event, may_export, send, two  # noqa: F401
 from support import new_organization
 from totalizer.client import Client, ServerUnreachable
 from totalizer.client import download as downloads
 from totalizer.ops.answers import bar, bar_measure, spark
+from totalizer.ops.commands.query import export
 
 RANGE = ("--start", "2025-04-01", "--end", "2025-04-01")
 
@@ -110,6 +112,12 @@ def test_a_download_goes_on_where_it_stopped(two: Any, tmp_path: Path, form: str
 def test_a_chunk_that_broke_off_is_seen(form: str, data: bytes) -> None:
     with pytest.raises(ServerUnreachable, match="broke off"):
         downloads._last(form, data)
+
+
+def test_what_divides_totals_is_not_passed_over_for_events() -> None:
+    for divided in ({"group_by": ["team_id"]}, {"window": "1d"}):
+        with pytest.raises(typer.BadParameter, match="--totals"):
+            export(**divided)  # type: ignore[arg-type]
 
 
 def test_bars_and_blocks() -> None:

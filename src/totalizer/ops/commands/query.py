@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from totalizer.client import Answer, Client
@@ -64,36 +64,36 @@ def _chart_path(path: Path | None) -> Path | None:
 
 
 UrlOption = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads the annotation at run time
+    str | None,
     typer.Option("--url", help="Address of the server.", show_default="TOTALIZER_URL, else the stack in --home"),
 ]
 KeyOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--key", help="API key.", show_default="TOTALIZER_API_KEY, else that of the stack in --home"),
 ]
 TypeOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--event-type", help="What to count.", show_default="command_executions"),
 ]
-StartOption = Annotated[Optional[str], typer.Option("--start", help="RFC 3339 time or date.")]  # noqa: UP045
+StartOption = Annotated[str | None, typer.Option("--start", help="RFC 3339 time or date.")]
 EndOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--end", help="RFC 3339 time, excluded, or date, included."),
 ]
 ZoneOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--time-zone", help="IANA zone of days.", show_default="the organisation's"),
 ]
 FilterOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option("--filter", metavar="NAME=VALUE", help="Only these; may be repeated."),
 ]
 GroupOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option("--group-by", help="Dimension to divide by; may be repeated."),
 ]
 WindowOption = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--window", help="1m, 5m, 15m, 1h, 1d, 1w, 1mo, 1q, 1y or total.", show_default="1h"),
 ]
 
@@ -101,7 +101,7 @@ WindowOption = Annotated[
 def query(
     event_type: TypeOption = None,
     metric: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option("--metric", help="Number to show; may be repeated.", show_default="all of the rollup"),
     ] = None,
     start: StartOption = None,
@@ -111,18 +111,18 @@ def query(
     condition: FilterOption = None,
     time_zone: ZoneOption = None,
     order: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option("--order", help="window or a metric, - before it for the largest first; may be repeated."),
     ] = None,
     fill: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--fill", help="Windows without events: none, zero, null.", show_default="none"),
     ] = None,
     previous: Annotated[bool, typer.Option("--previous", help="The period before beside each row.")] = False,
     limit: Annotated[int, typer.Option("--limit", help="Rows at most.", min=1, max=10_000)] = 1000,
     form: Annotated[QueryFormat, typer.Option("--format", help="table, json or csv.")] = QueryFormat.TABLE,
     chart: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--chart", metavar="FILE", help="Draw the first number, as PNG or SVG.", callback=_chart_path),
     ] = None,
     url: UrlOption = None,
@@ -151,7 +151,7 @@ def export(
     event_type: TypeOption = None,
     form: Annotated[ExportFormat, typer.Option("--format", help="json, ndjson, csv or parquet.")] = ExportFormat.NDJSON,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--output", help="File; NDJSON and CSV go on where they stopped.", show_default="standard output"),
     ] = None,
     totals: Annotated[bool, typer.Option("--totals", help="Totals by window and group in place of events.")] = False,
@@ -161,9 +161,9 @@ def export(
     group_by: GroupOption = None,
     condition: FilterOption = None,
     time_zone: ZoneOption = None,
-    limit: Annotated[Optional[int], typer.Option("--limit", help="Events at most.", min=1)] = None,  # noqa: UP045
+    limit: Annotated[int | None, typer.Option("--limit", help="Events at most.", min=1)] = None,
     cursor_file: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--cursor-file", help="Only what was stored since the export that wrote it; written anew."),
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="CSV with cells that a spreadsheet may run.")] = False,
@@ -174,6 +174,8 @@ def export(
     """Take events or totals out of a running server."""
     if totals and (limit or cursor_file):
         raise typer.BadParameter("--totals has every row: --limit and --cursor-file are for events")
+    if not totals and (window or group_by):
+        raise typer.BadParameter("--window and --group-by divide totals: give --totals with them")
     asked: dict[str, Any] = {
         "event_type": event_type, "start_date": start, "end_date": end, "time_zone": time_zone, "limit": limit,
         "after": _kept(cursor_file), "raw": raw or None, **_conditions(condition),
@@ -264,6 +266,5 @@ def _replace(path: Path, content: bytes) -> None:
     new.replace(path)
 
 
-def _progress() -> Any:
-    console = Console(stderr=True)
-    return (lambda count: console.print(f"{count} events", end="\r")) if console.is_terminal else (lambda _: None)
+def _progress() -> Callable[[int], None]:
+    return (lambda count: ERR.print(f"{count} events", end="\r")) if ERR.is_terminal else (lambda _: None)
