@@ -33,12 +33,10 @@ class Page(NamedTuple):
     Attributes:
         records: counters whose values are in the table now.
         failures: reasons by name.
-        gone: counters that ended between being found and being read.
     """
 
     records: int
     failures: dict[str, str]
-    gone: int = 0
 
 
 class Owners(NamedTuple):
@@ -131,19 +129,16 @@ class PageWriter:
             values = retried(lambda: self._counters.read(unique), self._clock, self._attempts, self._again)
         except StoreUnavailable as error:
             return Page(0, dict.fromkeys(map(_shown, unique), str(error)))
-        usages, failures, gone = self._sorted_out(unique, values)
-        written = self._put(list(usages.values()), failures)
-        return Page(written, failures, gone)
+        usages, failures = self._sorted_out(unique, values)
+        return Page(self._put(list(usages.values()), failures), failures)
 
     def _sorted_out(
         self, keys: Sequence[bytes], values: Sequence[bytes | str | None]
-    ) -> tuple[dict[tuple[str, str, str], Usage], dict[str, str], int]:
+    ) -> tuple[dict[tuple[str, str, str], Usage], dict[str, str]]:
         usages: dict[tuple[str, str, str], Usage] = {}
         failures: dict[str, str] = {}
-        gone = 0
         for key, value in zip(keys, values, strict=True):
-            if value is None:
-                gone += 1
+            if value is None:  # it ended between being found and being read
                 continue
             try:
                 usage = self._usage(key, value)
@@ -153,7 +148,7 @@ class PageWriter:
             # Two spellings of one name: the greater is nearer to what was tracked.
             kept = usages.get(usage[:3])
             usages[usage[:3]] = usage if kept is None or kept.value < usage.value else kept
-        return usages, failures, gone
+        return usages, failures
 
     def _usage(self, key: bytes, value: bytes | str) -> Usage:
         counter = read_key(key)
