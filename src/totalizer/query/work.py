@@ -46,6 +46,8 @@ class Planner:
     ) -> None:
         self._connection, self._catalog = connection, catalog
         self._organization_id, self._state, self._limits = organization_id, state, limits
+        #: By event type: a dashboard asks about each several times.
+        self._known_floors: dict[str, Floors] = {}
 
     async def plan(self, query: Query) -> Work:
         """The work that answers a query.
@@ -90,7 +92,9 @@ class Planner:
         return Edges(edges.days[span], edges.moments[span]) if query.windows.rolling_days else shown
 
     async def _plan(self, query: Query, part: Part, period: Period, read: list[int]) -> Plan:
-        floors = await self._floors(part)
+        floors = self._known_floors.get(part.event_type.name)
+        if floors is None:
+            floors = self._known_floors[part.event_type.name] = await self._floors(part)
         marks = await self._marks(part, period, floors)
         plan = await self._planned(part, period, marks, floors, stale=False)
         count = await self._estimate(part, plan.pieces.spans.get(Source.EVENTS, []))
