@@ -1,4 +1,4 @@
-"""Charts as PNG, from Vega-Lite specifications, without a browser."""
+"""Charts as PNG or SVG, from Vega-Lite specifications, without a browser."""
 
 from __future__ import annotations
 
