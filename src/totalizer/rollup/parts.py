@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -13,9 +13,7 @@ from totalizer.errors import OperationError
 from totalizer.rollup.marks import BACKFILL, LIVE
 from totalizer.rollup.statements import base_of
 from totalizer.store.plan import read_applied
-from totalizer.window import BASE
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from totalizer.window import base_bucket
 
 
 class Portion(NamedTuple):
@@ -146,11 +144,16 @@ def _mark(
     priority: int,
 ) -> int:  # fmt: skip
     def within(table: str, time: str, bucket: str) -> str:
-        return (
-            f"SELECT organization_id, {bucket} AS bucket FROM {table} "
-            f"WHERE {time} >= %(starts)s::timestamptz AND {time} < %(ends)s::timestamptz "
-            "AND (%(owner)s::uuid IS NULL OR organization_id = %(owner)s::uuid)"
-        )
+        # Only bounds that there are: the planner takes an infinite one for a narrow part.
+        conditions = [
+            condition
+            for bound, condition in (
+                (portion.starts, f"{time} >= %(starts)s"), (portion.ends, f"{time} < %(ends)s"),
+                (owner, "organization_id = %(owner)s::uuid"),
+            )
+            if bound is not None
+        ]  # fmt: skip
+        return f"SELECT organization_id, {bucket} AS bucket FROM {table} WHERE {' AND '.join(conditions) or 'true'}"
 
     time = quoted(event_type.time_field)
     # Rows whose events are gone are to vanish.
@@ -163,13 +166,8 @@ def _mark(
         WHERE bucket >= totalizer.raw_floor(%(type)s, organization_id)""".encode(),
         {
             "type": event_type.name, "rollup": portion.rollup, "priority": priority, "owner": owner,
-            "starts": _floored(portion.starts),
-            "ends": portion.ends or "infinity",
+            # A bucket is computed whole or not at all.
+            "starts": portion.starts and base_bucket(portion.starts), "ends": portion.ends,
         },
         prepare=False,
     ).rowcount  # fmt: skip
-
-
-def _floored(starts: datetime | None) -> datetime | str:
-    """A bucket is computed whole or not at all."""
-    return "-infinity" if starts is None else starts - (starts - _EPOCH) % BASE

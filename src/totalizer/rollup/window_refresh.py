@@ -11,9 +11,10 @@ from psycopg import Connection
 from totalizer.catalog import Rollup
 from totalizer.catalog.quoting import quoted
 from totalizer.clock import SYSTEM_CLOCK, Clock
+from totalizer.rollup.parts import Portion, mark_part
 from totalizer.rollup.refresh import refresh
-from totalizer.rollup.statements import base_of
-from totalizer.store.plan import Applied, read_applied
+from totalizer.store.plan import read_applied
+from totalizer.store.runs import database_now
 
 #: Seconds to wait for another worker who is at the window's buckets.
 PAUSE_S = 0.2
@@ -44,9 +45,7 @@ def bring_up(
         check: called between two pieces of work; may raise.
         clock: time source.
     """
-    row = connection.execute("SELECT clock_timestamp()").fetchone()
-    assert row is not None
-    since: datetime = row[0]
+    since = database_now(connection)
     buckets = 0
     while True:
         behind = _behind(connection, start, end, since)
@@ -62,17 +61,13 @@ def bring_up(
 
 
 def mark(connection: Connection[Any], start: datetime, end: datetime) -> int:
-    """Mark every bucket of a window that has events or rows of a rollup; returns how many marks that are.
+    """Mark a window behind all that is live, as `mark_part` does; returns how many marks that are.
 
     Args:
         connection: as the refresher role.
         start, end: whole buckets, end excluded.
     """
-    applied = read_applied(connection)
-    return sum(
-        _write_marks(connection, name, _buckets_with_something(applied, name), start, end)
-        for name in applied.event_types
-    )
+    return mark_part(connection, Portion(starts=start, ends=end))
 
 
 def rows_of_days(connection: Connection[Any], first: date, end: date) -> int:
@@ -93,31 +88,6 @@ def _behind(connection: Connection[Any], start: datetime, end: datetime, since: 
     ).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def _write_marks(connection: Connection[Any], event_type: str, buckets: str, start: datetime, end: datetime) -> int:
-    """The one place that knows what a mark of recomputing old data looks like."""
-    return connection.execute(
-        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket, priority) "
-        f"SELECT organization_id, %(event_type)s, bucket, 1 FROM ({buckets}) AS found",
-        {"event_type": event_type, "start": start, "end": end},
-    ).rowcount
-
-
-def _buckets_with_something(applied: Applied, event_type: str) -> str:
-    """SQL for the buckets of a window with events, or with rows that may have none any more."""
-    time = quoted(applied.event_types[event_type].time_field)
-    parts = [
-        f"SELECT organization_id, {base_of(time)} AS bucket FROM events.{quoted(event_type)} "
-        f"WHERE {time} >= %(start)s AND {time} < %(end)s"
-    ]
-    parts += [
-        f"SELECT organization_id, bucket FROM analytics.{quoted(rollup.base_table)} "
-        "WHERE bucket >= %(start)s AND bucket < %(end)s"
-        for rollup in applied.rollups.values()
-        if rollup.event_type == event_type
-    ]
-    return " UNION ".join(parts)
 
 
 def _rows(connection: Connection[Any], column: str, start: Any, end: Any, table: Callable[[Rollup], str]) -> int:
