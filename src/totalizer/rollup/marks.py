@@ -130,7 +130,8 @@ def newest(connection: Connection[Any], event_type: str, shards: Sequence[int], 
     """The newest marked bucket."""
     row = connection.execute(_NEWEST, {"type": event_type, "shards": list(shards), "priority": priority}).fetchone()
     assert row is not None
-    return row[0]  # type: ignore[no-any-return]
+    bucket: datetime | None = row[0]
+    return bucket
 
 
 def look(
