@@ -15,7 +15,8 @@ class JobSettings(BaseSettings):
     """Which jobs run by schedule, and by what."""
 
     job_scheduler: Annotated[
-        bool, named("ENABLE_JOB_SCHEDULER", "False if `totalizer up` shall run no scheduler: Celery runs the jobs.")
+        bool,
+        named("ENABLE_JOB_SCHEDULER", "False if `totalizer up` shall run no scheduler: Celery or cron runs the jobs."),
     ] = True
     job_time_zone: Annotated[
         str, named("TOTALIZER_JOB_TIME_ZONE", "IANA time zone of the times at which jobs are due.")
