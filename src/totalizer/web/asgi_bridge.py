@@ -33,26 +33,26 @@ class AsgiBridge:
     def __init__(self, app: ASGIApp, bodies: BodyReader) -> None:
         self._app, self._bodies = app, bodies
 
-    async def __call__(self, scope: Any, proto: WebExchange) -> None:
+    async def __call__(self, scope: Any, web: WebExchange) -> None:
         try:
-            body = await self._bodies.read(proto, scope.headers.get("content-length"))
+            body = await self._bodies.read(web.proto, scope.headers.get("content-length"))
         except Refused as refused:
-            proto.response_bytes(*problem.response(refused))
+            web.response_bytes(*problem.response(refused))
             return
-        exchange = _Exchange(proto, body)
-        asgi_scope = _asgi_scope(scope, proto.request_id)
+        exchange = _Exchange(web, body)
+        asgi_scope = _asgi_scope(scope, web.request_id)
         try:
             await self._app(asgi_scope, exchange.receive, exchange.send)
         finally:
             # Of a path that no route has, the framework tells none: what people type is no label.
-            proto.route = asgi_scope.get("path_template", "")
+            web.route = asgi_scope.get("path_template", "")
 
 
 class _Exchange:
     """The two callables of one ASGI request."""
 
-    def __init__(self, proto: Any, body: bytes) -> None:
-        self._proto, self._body = proto, body
+    def __init__(self, web: WebExchange, body: bytes) -> None:
+        self._web, self._body = web, body
         self._body_given = False
         self._status = 500
         self._headers: list[tuple[str, str]] = []
@@ -64,7 +64,7 @@ class _Exchange:
             self._body_given = True
             return {"type": "http.request", "body": self._body, "more_body": False}
         # Also when the answer has been sent: who listens for the client's going away must not listen for ever.
-        gone = asyncio.ensure_future(self._proto.client_disconnect())
+        gone = asyncio.ensure_future(self._web.proto.client_disconnect())
         sent = asyncio.ensure_future(self._sent.wait())
         try:
             await asyncio.wait((gone, sent), return_when=asyncio.FIRST_COMPLETED)
@@ -80,11 +80,11 @@ class _Exchange:
             return
         body, more = message.get("body", b""), message.get("more_body", False)
         if self._stream is None and not more:
-            self._proto.response_bytes(self._status, self._headers, bytes(body))
+            self._web.response_bytes(self._status, self._headers, bytes(body))
             self._sent.set()
             return
         if self._stream is None:
-            self._stream = self._proto.response_stream(self._status, self._headers)
+            self._stream = self._web.response_stream(self._status, self._headers)
         if body:
             await self._stream.send_bytes(bytes(body))
         if not more:

@@ -25,16 +25,17 @@ class Exchange:
         closing: True to close the connection with the answer.
 
     Attributes:
+        proto: the server's side, for the body.
         request_id: as it was given in `X-Request-Id`, or made here.
         route: the path as it is declared, once it is known.
         status: of the answer; 0 while there is none.
         read_at: of events that were taken: when their body had been read, on the monotonic clock; else 0.
     """
 
-    __slots__ = ("_closing", "_proto", "read_at", "request_id", "route", "status")
+    __slots__ = ("_closing", "proto", "read_at", "request_id", "route", "status")
 
     def __init__(self, proto: Any, *, closing: bool) -> None:
-        self._proto, self._closing = proto, closing
+        self.proto, self._closing = proto, closing
         self.request_id = f"{_OWN}-{next(_NUMBERS):x}"
         self.route, self.status, self.read_at = "", 0, 0.0
 
@@ -44,22 +45,13 @@ class Exchange:
         if given is not None and _GIVEN.fullmatch(given):
             self.request_id = given
 
-    def __call__(self) -> Any:
-        return self._proto()
-
-    def __aiter__(self) -> Any:
-        return self._proto.__aiter__()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._proto, name)
-
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None:
         """Send the answer."""
-        self._proto.response_bytes(status, self._headers(status, headers), body)
+        self.proto.response_bytes(status, self._headers(status, headers), body)
 
     def response_stream(self, status: int, headers: Headers) -> Any:
         """Send the answer's beginning."""
-        return self._proto.response_stream(status, self._headers(status, headers))
+        return self.proto.response_stream(status, self._headers(status, headers))
 
     def _headers(self, status: int, headers: Headers) -> Headers:
         self.status = status

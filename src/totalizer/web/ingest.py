@@ -50,19 +50,19 @@ class Ingest:
         self._sink = Sink(partial(append, journal), receipts.make)
         self._monotonic = clock.monotonic
 
-    async def __call__(self, scope: Any, proto: Exchange, routes: ByMediaType) -> None:
+    async def __call__(self, scope: Any, exchange: Exchange, routes: ByMediaType) -> None:
         """Answer one POST: 2xx only when its events are on disk.
 
         Args:
             scope: the request.
-            proto: the server's side of it, an Exchange.
+            exchange: the server's side of it.
             routes: those of its path.
         """
         meter, receipt = None, None
         try:
             # Each look at the scope copies what is looked at.
             headers = scope.headers
-            proto.read(headers)
+            exchange.read(headers)
             authorization = headers.get("authorization")
             principal = self._authenticator.remembered(authorization, "ingest")
             if principal is None:
@@ -78,12 +78,12 @@ class Ingest:
                 await meter.more(1)
             if route.streams:
                 answer, status = await route.stream(
-                    principal, scope, _metered(self._bodies.pieces(proto), meters.bytes), self._sink
+                    principal, scope, _metered(self._bodies.pieces(exchange.proto), meters.bytes), self._sink
                 )
-                proto.response_bytes(status, route.headers + meter.headers, answer)
+                exchange.response_bytes(status, route.headers + meter.headers, answer)
                 return
             encoding = check_encoding(headers.get("content-encoding"))
-            body = await self._bodies.read(proto, headers.get("content-length"))
+            body = await self._bodies.read(exchange.proto, headers.get("content-length"))
             meters.bytes.left -= len(body)
             if meters.bytes.left < 0:
                 await meters.bytes.more(len(body))
@@ -103,13 +103,13 @@ class Ingest:
             else:
                 status, answer, receipt = await self._once(principal, route, scope.path, scope, body, key)
         except (Refused, JournalFailed) as error:
-            proto.response_bytes(*problem.response(refusal_of(error), () if meter is None else meter.headers))
+            exchange.response_bytes(*problem.response(refusal_of(error), () if meter is None else meter.headers))
         else:
             told = meter.json_headers if route.headers is JSON_HEADERS else route.headers + meter.headers
             if receipt is not None:
                 told = [*told, (HEADER, receipt.decode())]
-            proto.response_bytes(status, told, answer)
-            proto.read_at = read_at
+            exchange.response_bytes(status, told, answer)
+            exchange.read_at = read_at
 
     async def enter(self, request: Request) -> Principal:
         """Who sends. With `give`, what a request goes through that another server has read.
