@@ -276,3 +276,18 @@ def test_usage_of_today_is_aggregated(feed: Any, run: Any) -> None:
     result = run("usage_aggregation").result
     assert (result["success"], result["rows"]) == (True, 1)
     assert feed.one("SELECT metric_value::int FROM totalizer.merchant_usage WHERE merchant_id = 'm1'") == 3
+
+
+def test_the_aggregation_of_usage_tells_how_far_it_is_and_may_be_stopped_between_its_days(database: Any) -> None:
+    settings, seen = settings_of(database), list[tuple[int, int]]()
+    runner = Runner(settings, "test")
+
+    def stop(done: int, of: int) -> None:
+        seen.append((done, of))
+        runner.stop("enough")
+
+    outcome = runner.run_now(job_named(settings, "usage_aggregation"), progress=lambda *far: seen.append(far))
+    assert (outcome.state, seen) == ("done", [(1, 2), (2, 2)])
+    seen.clear()
+    outcome = runner.run_now(job_named(settings, "usage_aggregation"), progress=stop)
+    assert (outcome.state, outcome.error, seen) == ("failed", "enough", [(1, 2)])

@@ -33,7 +33,11 @@ def usage_aggregation(context: Context) -> dict[str, Any]:
     """Bring the usage of yesterday and today into `merchant_usage`."""
     today = utc_datetime(context.clock.now_ns()).date()
     with usage_aggregation_job(context.settings) as job:
-        done = document(job.aggregate_date_range(today - timedelta(days=1), today))
+        # It writes over connections of its own, so it is told to stop between the days.
+        found = job.aggregate_date_range(
+            today - timedelta(days=1), today, lambda done, days, _result: context.progress(done, days)
+        )
+    done = document(found)
     return {"task": "usage_aggregation", **done, "rows": done["records_aggregated"] + done["records_settled"]}
 
 
