@@ -66,7 +66,7 @@ class Scheduler:
             self._add(each, _Trigger(each.job.schedule), each.job.name)
         for job in self._table.values():
             if job.schedule is not None and job.enabled and not job.continuous:
-                self._add(self._run_due, _Trigger(job.schedule), job.name, job)
+                self._add(self._run, _Trigger(job.schedule), job.name, job)
         self._scheduler.add_job(
             self._catch_up, "interval", seconds=self._look_s, id="look",
             next_run_time=utc_datetime(SYSTEM_CLOCK.now_ns()),
@@ -81,22 +81,17 @@ class Scheduler:
 
     def _catch_up(self) -> None:
         for job, request_id in self._look():
+            what = "is due" if request_id is None else "was asked for"
+            self._add(self._run, None, f"{job.name} {what}", job, request_id)
+
+    def _run(self, job: Job, request_id: int | None = None) -> None:
+        try:
             if request_id is None:
-                self._add(self._run_due, None, f"{job.name} is due", job)
+                self._runner.run_due(job)
             else:
-                self._add(self._run_requested, None, f"{job.name} was asked for", job, request_id)
-
-    def _run_due(self, job: Job) -> None:
-        try:
-            self._runner.run_due(job)
+                self._runner.run_now(job, request_id=request_id)
         except (psycopg.Error, StoreUnavailable) as error:
-            # The next look finds it due still.
-            logger().warning("job could not begin", job=job.name, reason=str(error).strip())
-
-    def _run_requested(self, job: Job, request_id: int) -> None:
-        try:
-            self._runner.run_now(job, request_id=request_id)
-        except (psycopg.Error, StoreUnavailable) as error:
+            # The next look finds it still due, or asked for.
             logger().warning("job could not begin", job=job.name, reason=str(error).strip())
 
     def _end(self) -> None:
