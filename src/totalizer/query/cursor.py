@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +9,7 @@ import msgspec
 
 from totalizer.errors import Refusal, Refused
 from totalizer.query.combine import Page
+from totalizer.query.opaque import decoded, encoded, fingerprint
 from totalizer.query.question import Query
 
 #: Rows behind which no page begins when rows are in order of a metric.
@@ -35,11 +34,6 @@ class Cursor(msgspec.Struct, array_like=True, frozen=True):
     version: str = ""
 
 
-def encode_cursor(cursor: Cursor) -> str:
-    """A cursor as text."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
-
-
 def next_cursor(query: Query, organization_id: str, key: list[Any], offset: int, version: str) -> str:
     """The cursor after a row.
 
@@ -50,10 +44,10 @@ def next_cursor(query: Query, organization_id: str, key: list[Any], offset: int,
         offset: rows up to and with it.
         version: of the data.
     """
-    fingerprint, end = _fingerprint(query, organization_id), query.end.isoformat()
+    question, end = _fingerprint(query, organization_id), query.end.isoformat()
     if query.by_window:
-        return encode_cursor(Cursor(fingerprint, end, [key[0].isoformat(), *key[1:]]))
-    return encode_cursor(Cursor(fingerprint, end, [], offset, version))
+        return encoded(Cursor(question, end, [key[0].isoformat(), *key[1:]]))
+    return encoded(Cursor(question, end, [], offset, version))
 
 
 def end_of(text: str | None, now: datetime) -> datetime:
@@ -97,8 +91,7 @@ def page_of(query: Query, organization_id: str, version: str) -> Page:
 
 def _read(text: str) -> Cursor | None:
     try:
-        content = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        cursor = msgspec.json.decode(content, type=Cursor)
+        cursor = decoded(text, Cursor)
         return cursor if datetime.fromisoformat(cursor.end).tzinfo else None
     except (ValueError, msgspec.MsgspecError, RecursionError):
         return None
@@ -120,6 +113,4 @@ def _fits(cursor: Cursor, query: Query) -> bool:
 
 def _fingerprint(query: Query, organization_id: str) -> str:
     """What a cursor holds for: everything but the page."""
-    same = msgspec.structs.replace(query, cursor=None, limit=0, explain=False)
-    content = organization_id.encode() + msgspec.json.encode(same, order="deterministic")
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+    return fingerprint(organization_id, msgspec.structs.replace(query, cursor=None, limit=0, explain=False))

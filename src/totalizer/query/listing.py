@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,6 +15,7 @@ from totalizer.catalog.quoting import quoted, quoted_list
 from totalizer.errors import Refusal, Refused
 from totalizer.query.filters import conditions_sql, groupable, read_filters, wrong
 from totalizer.query.moments import moment, time_zone_of
+from totalizer.query.opaque import decoded, encoded, fingerprint
 from totalizer.query.parse import RANGE_DEFAULT, row_limit
 from totalizer.query.question import Filter
 from totalizer.query.result import plain
@@ -150,13 +149,13 @@ async def list_events(
 
 
 def _encode(listing: Listing, organization_id: str, time: datetime, event_id: UUID) -> str:
-    cursor = _Cursor(_fingerprint(listing, organization_id), listing.end.isoformat(), time.isoformat(), str(event_id))
-    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")
+    question = _fingerprint(listing, organization_id)
+    return encoded(_Cursor(question, listing.end.isoformat(), time.isoformat(), str(event_id)))
 
 
 def _read(text: str) -> _Cursor:
     try:
-        cursor = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Cursor)
+        cursor = decoded(text, _Cursor)
         moments = [datetime.fromisoformat(each) for each in (cursor.end, cursor.time)]
         UUID(cursor.id)
         if all(each.tzinfo for each in moments):
@@ -167,6 +166,4 @@ def _read(text: str) -> _Cursor:
 
 
 def _fingerprint(listing: Listing, organization_id: str) -> str:
-    same = msgspec.structs.replace(listing, limit=0, after=None)
-    content = organization_id.encode() + msgspec.json.encode(same, order="deterministic")
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+    return fingerprint(organization_id, msgspec.structs.replace(listing, limit=0, after=None))

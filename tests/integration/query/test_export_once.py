@@ -19,7 +19,8 @@ from totalizer.query.completeness import LocalJournals
 from totalizer.query.exports.horizon import Horizon
 from totalizer.query.exports.limits import ExportLimits
 from totalizer.query.exports.service import Begun, ExportService, Page
-from totalizer.query.exports.ticket import Ticket, fingerprint
+from totalizer.query.exports.ticket import Ticket
+from totalizer.query.opaque import fingerprint
 from totalizer.query.run import QueryService, configure_reader
 from totalizer.store.roles import Role
 

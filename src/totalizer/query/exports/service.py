@@ -12,9 +12,10 @@ from totalizer.query.exports.columns import Column, event_columns, total_columns
 from totalizer.query.exports.events import PAGE_ROWS, Asked, Row, parse_events, read_page
 from totalizer.query.exports.horizon import check_horizon, read_horizon
 from totalizer.query.exports.limits import ExportLimits, Running
-from totalizer.query.exports.ticket import Ticket, fingerprint, read_ticket
+from totalizer.query.exports.ticket import Ticket, read_ticket
 from totalizer.query.exports.totals import plan_totals, total_pages
 from totalizer.query.filters import wrong
+from totalizer.query.opaque import fingerprint
 from totalizer.query.result import about
 from totalizer.query.run import QueryService
 from totalizer.query.snapshot import Pool, snapshot

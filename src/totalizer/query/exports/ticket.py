@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from datetime import datetime
 from uuid import UUID
 
@@ -11,6 +9,7 @@ import msgspec
 
 from totalizer.errors import Refusal, Refused
 from totalizer.query.exports.horizon import Horizon
+from totalizer.query.opaque import decoded, encoded
 
 Key = tuple[str, str]
 
@@ -33,13 +32,7 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True):
     @property
     def text(self) -> str:
         """As it is sent."""
-        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
-
-
-def fingerprint(organization_id: str, question: msgspec.Struct) -> str:
-    """What a ticket holds for, and for nobody else."""
-    content = organization_id.encode() + msgspec.json.encode(question, order="deterministic")
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
+        return encoded(self)
 
 
 def read_ticket(name: str, text: str, question: str) -> Ticket:
@@ -54,7 +47,7 @@ def read_ticket(name: str, text: str, question: str) -> Ticket:
         Refused: it is none, or of something else.
     """
     try:
-        ticket = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Ticket)
+        ticket = decoded(text, Ticket)
         for horizon in (ticket.until, ticket.since):
             if horizon is not None and (datetime.fromisoformat(horizon.at).tzinfo is None or not _is_xid(horizon.xid)):
                 raise ValueError
