@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, NamedTuple
 
-from totalizer.health.facts import Facts
+from totalizer.health.facts import DatabaseFacts, Facts
 
 OK, UNKNOWN, WARNING, CRITICAL = "ok", "unknown", "warning", "critical"
 #: From the best to the worst.
@@ -50,6 +51,17 @@ class Judgement(NamedTuple):
 
 
 Judge = Callable[[Facts, Levels], Judgement]
+
+
+def of_database(judge: Callable[[DatabaseFacts, Levels], Judgement]) -> Judge:
+    """A check of what the database tells: without its answer, nothing is known."""
+
+    @wraps(judge)
+    def judged(facts: Facts, levels: Levels) -> Judgement:
+        found = facts.database.facts
+        return unknown(facts) if found is None else judge(found, levels)
+
+    return judged
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from totalizer.health.check import OK, UNKNOWN, Judgement, Levels, unknown
-from totalizer.health.facts import Facts
+from totalizer.health.check import OK, UNKNOWN, Judgement, Levels, of_database, unknown
+from totalizer.health.facts import DatabaseFacts, Facts
 
 #: Of fewer events than this, a few refused ones say nothing about the rest.
 EVENTS_MIN = 20
@@ -19,21 +19,17 @@ def loader_lag(facts: Facts, levels: Levels) -> Judgement:
     return Judgement(levels.status(behind), behind, f"the oldest event that is not loaded waits for {behind:.0f} s")
 
 
-def rollup_lag(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def rollup_lag(found: DatabaseFacts, levels: Levels) -> Judgement:
     """What is loaded gets into the rollups."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     waits = found.oldest_mark_s or 0.0
     message = f"{found.marks} buckets wait, the oldest for {waits:.0f} s" if found.marks else "no bucket waits"
     return Judgement(levels.status(waits), waits, message)
 
 
-def success_rate(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def success_rate(found: DatabaseFacts, levels: Levels) -> Judgement:
     """The database takes what was acknowledged."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     if found.accepted_hour < EVENTS_MIN:
         return Judgement(OK, None, f"{found.accepted_hour} events in the last hour are too few to tell")
     rate = max(0.0, 1 - found.dead_lettered_hour / found.accepted_hour)
@@ -56,37 +52,29 @@ def query_time(facts: Facts, levels: Levels) -> Judgement:
     return Judgement(levels.status(mean), mean, f"queries were answered after {mean:.1f} ms on average")
 
 
-def quarantine(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def quarantine(found: DatabaseFacts, levels: Levels) -> Judgement:
     """No dead letters come in: events that were acknowledged, and that the database refuses."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     message = f"{found.letters_hour} dead letters in the last hour, {found.letters} wait"
     return Judgement(levels.status(found.letters_hour), float(found.letters_hour), message)
 
 
-def journal_damage(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def journal_damage(found: DatabaseFacts, levels: Levels) -> Judgement:
     """Everything in the journals could be read."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     message = f"{found.gaps_day} stretches of journals could not be read in the last day"
     return Judgement(levels.status(found.gaps_day), float(found.gaps_day), message)
 
 
-def ledger(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def ledger(found: DatabaseFacts, levels: Levels) -> Judgement:
     """Every acknowledged event has one fate."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     message = f"{found.without_fate} acknowledged events of the last two days have no fate, or two"
     return Judgement(levels.status(found.without_fate), float(found.without_fate), message)
 
 
-def partitions(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def partitions(found: DatabaseFacts, levels: Levels) -> Judgement:
     """The tables for the events of the coming days are there."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     days = max(found.partition_days - 1, 0)
     return Judgement(levels.status(days), float(days), f"partitions are there for {days} days ahead")

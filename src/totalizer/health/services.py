@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from totalizer.edge.daemon.findings import DISK_BYTES_CRITICAL, DISK_BYTES_WARNING
-from totalizer.health.check import CRITICAL, OK, UNKNOWN, WARNING, Judgement, Levels, unknown
-from totalizer.health.facts import Facts
+from totalizer.health.check import CRITICAL, OK, UNKNOWN, WARNING, Judgement, Levels, of_database, unknown
+from totalizer.health.facts import DatabaseFacts, Facts
 
 
 def database(facts: Facts, levels: Levels) -> Judgement:
@@ -15,11 +15,9 @@ def database(facts: Facts, levels: Levels) -> Judgement:
     return Judgement(levels.status(answer.took_ms), answer.took_ms, f"answered after {answer.took_ms:.0f} ms")
 
 
-def connections(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def connections(found: DatabaseFacts, levels: Levels) -> Judgement:
     """There are sessions left."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     part = found.connections / max(found.connections_max, 1)
     message = f"{found.connections} of {found.connections_max} sessions are in use"
     return Judgement(levels.status(part), part, message)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from totalizer.health.check import OK, WARNING, Judgement, Levels, unknown
-from totalizer.health.facts import Facts
+from totalizer.health.check import OK, WARNING, Judgement, Levels, of_database
+from totalizer.health.facts import DatabaseFacts
 
 #: Names in one message.
 NAMED_MAX = 5
@@ -13,11 +13,9 @@ NAMED_MAX = 5
 USAGE = "usage_aggregation"
 
 
-def jobs_overdue(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def jobs_overdue(found: DatabaseFacts, levels: Levels) -> Judgement:
     """Every job begins when it is due, and ends within its limit."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     late = {job.name: max(job.late_s or 0.0, job.over_s or 0.0) for job in found.jobs}
     worst = max(late.values(), default=0.0)
     status = levels.status(worst)
@@ -27,11 +25,9 @@ def jobs_overdue(facts: Facts, levels: Levels) -> Judgement:
     return Judgement(status, worst, f"overdue, or longer under way than they may be, by up to {worst:.0f} s: {names}")
 
 
-def jobs_failed(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def jobs_failed(found: DatabaseFacts, levels: Levels) -> Judgement:
     """No job ends badly, again and again."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     failed = {job.name: job.failures for job in found.jobs if job.failures}
     worst = max(failed.values(), default=0)
     if not failed:
@@ -39,11 +35,9 @@ def jobs_failed(facts: Facts, levels: Levels) -> Judgement:
     return Judgement(levels.status(worst), float(worst), f"failed up to {worst} times in a row: {_named(failed)}")
 
 
-def usage_aggregation(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def usage_aggregation(found: DatabaseFacts, levels: Levels) -> Judgement:
     """The usage counters are aggregated, all of them, in reasonable time."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     job = next((each for each in found.jobs if each.name == USAGE), None)
     if job is None or job.state is None:
         return Judgement(OK, None, "usage counters have not been aggregated yet")
@@ -56,11 +50,9 @@ def usage_aggregation(facts: Facts, levels: Levels) -> Judgement:
     return Judgement(status, took, f"aggregating the usage counters took {took:.0f} s the last time{told}")
 
 
-def reconciler(facts: Facts, levels: Levels) -> Judgement:
+@of_database
+def reconciler(found: DatabaseFacts, levels: Levels) -> Judgement:
     """What was loaded, stored and rolled up agree."""
-    found = facts.database.facts
-    if found is None:
-        return unknown(facts)
     if found.compared_s is None:
         return Judgement(OK, None, "the books have not been compared yet")
     message = f"{found.mismatches} differences when the books were compared, {found.compared_s / 3600:.1f} hours ago"
