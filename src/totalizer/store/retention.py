@@ -20,6 +20,11 @@ Rows = Connection[Any]
 
 #: How often floors are tried to be raised while loaders are at work, and the pause between two tries.
 RAISE_TRIES, RAISE_PAUSE_S = 20, 0.5
+_FLOORS = (
+    "SELECT event_type, organization_id::text, nullif(raw_floor, '-infinity') AS raw_floor, "
+    "nullif(key_floor, '-infinity') AS key_floor, nullif(base_floor, '-infinity') AS base_floor, "
+    "nullif(hour_floor, '-infinity') AS hour_floor, nullif(day_floor, '-infinity') AS day_floor"
+)
 
 
 class Set(NamedTuple):
@@ -159,10 +164,7 @@ def list_floors(connection: Rows) -> list[Floors]:
     """Every floor there is, by event type; first those of all organisations."""
     with connection.cursor(row_factory=class_row(Floors)) as cursor:
         return cursor.execute(
-            "SELECT event_type, organization_id::text, nullif(raw_floor, '-infinity') AS raw_floor, "
-            "nullif(key_floor, '-infinity') AS key_floor, nullif(base_floor, '-infinity') AS base_floor, "
-            "nullif(hour_floor, '-infinity') AS hour_floor, nullif(day_floor, '-infinity') AS day_floor "
-            "FROM totalizer.retention_floors ORDER BY event_type, organization_id NULLS FIRST"
+            f"{_FLOORS} FROM totalizer.retention_floors ORDER BY event_type, organization_id NULLS FIRST"
         ).fetchall()
 
 
@@ -192,10 +194,7 @@ def raise_floors(
         try:
             with connection.cursor(row_factory=class_row(Floors)) as cursor:
                 row = cursor.execute(
-                    "SELECT event_type, organization_id::text, nullif(raw_floor, '-infinity') AS raw_floor, "
-                    "nullif(key_floor, '-infinity') AS key_floor, nullif(base_floor, '-infinity') AS base_floor, "
-                    "nullif(hour_floor, '-infinity') AS hour_floor, nullif(day_floor, '-infinity') AS day_floor "
-                    "FROM totalizer.raise_floors(%s, %s, coalesce(%s::timestamptz, '-infinity'), "
+                    f"{_FLOORS} FROM totalizer.raise_floors(%s, %s, coalesce(%s::timestamptz, '-infinity'), "
                     "coalesce(%s::timestamptz, '-infinity'), coalesce(%s::timestamptz, '-infinity'), "
                     "coalesce(%s::timestamptz, '-infinity'), coalesce((%s::timestamptz AT TIME ZONE 'UTC')::date, "
                     "'-infinity'))",
