@@ -12,6 +12,7 @@ from totalizer.catalog.quoting import quoted
 from totalizer.errors import OperationError
 from totalizer.rollup.marks import BACKFILL, LIVE
 from totalizer.rollup.statements import base_of
+from totalizer.store.dead_letters import organization_id_of
 from totalizer.store.plan import read_applied
 from totalizer.window import base_bucket
 
@@ -75,7 +76,8 @@ def mark_part(connection: Connection[Any], portion: Portion, *, live: bool = Fal
         OperationError: there is no such organisation or rollup.
     """
     applied = read_applied(connection)
-    owner = _organization_id(connection, portion.organization)
+    name = portion.organization
+    owner = None if name is None else organization_id_of(connection, name)
     rollups = _named(applied.rollups, portion.rollup)
     marks = 0
     for event_type in applied.event_types.values():
@@ -120,15 +122,6 @@ def standings(connection: Connection[Any]) -> list[Standing]:
         GROUP BY r.name ORDER BY r.name"""
     ).fetchall()
     return [Standing(*row, *sizes[row[0]]) for row in rows]
-
-
-def _organization_id(connection: Connection[Any], name: str | None) -> str | None:
-    if name is None:
-        return None
-    row = connection.execute("SELECT id::text FROM totalizer.organizations WHERE name = %s", [name]).fetchone()
-    if row is None:
-        raise OperationError(f"there is no organisation {name!r}")
-    return str(row[0])
 
 
 def _named(rollups: dict[str, Rollup], name: str | None) -> list[Rollup]:

@@ -21,6 +21,7 @@ from totalizer.rollup.cell import NAMES, Cell, find_cells
 from totalizer.rollup.comparison import Part
 from totalizer.rollup.summing import Sums, Task, run_all, tasks_of
 from totalizer.rollup.verify_floors import ACCOUNTED_FOR
+from totalizer.store.dead_letters import organization_id_of
 from totalizer.store.plan import Applied, read_applied
 
 #: Differing cells that are named of one organisation and grain, and of one grain of all organisations.
@@ -126,12 +127,7 @@ def _types(chosen: Sequence[tuple[Rollup | None, EventType]]) -> list[EventType]
 def _organizations(connection: Connection[Any], scope: Scope) -> tuple[str, ...] | None:
     if scope.organization is None:
         return None
-    row = connection.execute(
-        "SELECT id::text FROM totalizer.organizations WHERE name = %s", [scope.organization]
-    ).fetchone()
-    if row is None:
-        raise OperationError(f"there is no organisation {scope.organization!r}")
-    return (row[0],)
+    return (organization_id_of(connection, scope.organization),)
 
 
 @contextmanager
