@@ -10,6 +10,7 @@ from __future__ import annotations
 from totalizer.catalog import EventType, Rollup
 from totalizer.catalog.levels import BASE, DAY, HOUR, MONTH, WEEK, Level
 from totalizer.catalog.quoting import quoted, quoted_list
+from totalizer.rollup.comparison import local_day
 from totalizer.rollup.statements import base_of
 from totalizer.store.ddl import rollup_states
 
@@ -24,14 +25,9 @@ _WINDOW = {
     MONTH: "date_trunc('month', local.day::timestamp)::date",
 }
 #: The local day of a bucket: where clocks change at midnight, a day's bounds decide and not the bucket's local date.
-_LOCAL_DAY = """
-            JOIN totalizer.organizations o ON o.id = d.organization_id
-            CROSS JOIN LATERAL (
-                SELECT day FROM (SELECT (d.bucket AT TIME ZONE o.time_zone)::date AS date) AS here,
-                     LATERAL (VALUES (here.date), (here.date - 1), (here.date + 1)) AS near (day)
-                WHERE d.bucket >= day::timestamp AT TIME ZONE o.time_zone
-                  AND d.bucket < (day + 1)::timestamp AT TIME ZONE o.time_zone
-            ) AS local"""
+_LOCAL_DAY = "JOIN totalizer.organizations o ON o.id = d.organization_id CROSS JOIN " + local_day(
+    "d.bucket", "o.time_zone"
+)
 
 
 def make_work(event_type: EventType) -> str:
