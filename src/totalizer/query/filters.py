@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from totalizer.catalog import EventType, FieldType
+from totalizer.catalog import Catalog, EventType, FieldType
 from totalizer.catalog.quoting import quoted
 from totalizer.errors import Refusal, Refused
 from totalizer.query.discreet import discreet
@@ -29,6 +29,17 @@ _FORMS = {
 def wrong(name: str, value: object, reason: str) -> Refused:
     """The refusal of a query for the value of one of its members."""
     return Refused(Refusal.INVALID_QUERY, f"{name:.100}={discreet(name, value):.200}: {reason}")
+
+
+def event_type_of(catalog: Catalog, name: str) -> EventType:
+    """The event type a request names.
+
+    Raises:
+        Refused: there is none.
+    """
+    if name not in catalog.event_types:
+        raise wrong("event_type", name, f"unknown; use one of {', '.join(catalog.event_types)}")
+    return catalog.event_types[name]
 
 
 def dimension(event_type: EventType, parameter: str, value: str, name: str) -> FieldType:

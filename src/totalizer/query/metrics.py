@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from totalizer.catalog import Catalog, EventType
-from totalizer.query.filters import read_filters, wrong
+from totalizer.query.filters import event_type_of, read_filters, wrong
 from totalizer.query.question import Filter, Metric
 
 #: Numbers of one answer.
@@ -75,7 +75,7 @@ def _has(catalog: Catalog, event_type: EventType, name: str) -> bool:
 def _named(catalog: Catalog, event_type: EventType, name: str) -> Metric:
     kind, dot, measure = name.rpartition(".")
     if dot:
-        event_type = _event_type(catalog, kind)
+        event_type = event_type_of(catalog, kind)
     rate = None if _has(catalog, event_type, measure) else _rate_of(catalog, event_type, measure)
     if rate is not None:
         count, of_status = rate
@@ -97,14 +97,8 @@ def _rate_of(catalog: Catalog, event_type: EventType, name: str) -> tuple[str, t
 
 
 def _full(catalog: Catalog, event_type: EventType, body: MetricBody) -> Metric:
-    kind = event_type if body.event_type is None else _event_type(catalog, body.event_type)
+    kind = event_type if body.event_type is None else event_type_of(catalog, body.event_type)
     over = None if body.over is None else _full(catalog, kind, body.over)
     if over is not None and over.over is not None:
         raise wrong("over", body.measure, "a divisor has no divisor itself")
     return Metric(body.name or body.measure, kind.name, body.measure, read_filters(kind, body.filters), over)
-
-
-def _event_type(catalog: Catalog, name: str) -> EventType:
-    if name not in catalog.event_types:
-        raise wrong("event_type", name, f"unknown; use one of {', '.join(catalog.event_types)}")
-    return catalog.event_types[name]

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from totalizer.catalog import Catalog, EventType
+from totalizer.catalog import Catalog
 from totalizer.errors import Refusal, Refused
-from totalizer.query.filters import dimension, groupable, read_filters, told, wrong
+from totalizer.query.filters import dimension, event_type_of, groupable, read_filters, told, wrong
 from totalizer.query.metrics import MetricBody, read_metrics
 from totalizer.query.moments import moment, previous, time_zone_of
 from totalizer.query.question import WINDOW, Fill, Filter, Metric, Order, Query
@@ -105,7 +105,7 @@ def parse_body(catalog: Catalog, content: Mapping[str, Any], now: datetime, own_
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at ")
         raise Refused(Refusal.INVALID_QUERY, f"{path.strip('`$.') or 'query'}: {reason}") from None
-    event_type = _event_type(catalog, body.event_type or EVENT_TYPE_DEFAULT)
+    event_type = event_type_of(catalog, body.event_type or EVENT_TYPE_DEFAULT)
     here = time_zone_of(body.time_zone or own_zone)
     windows = read_windows(body)
     end = moment("end_date", body.end_date, here, is_end=True) or now
@@ -133,12 +133,6 @@ def _single(name: str, values: Sequence[str]) -> Any:
             raise wrong(name, values[0], "must be true or false")
         return values[0] == "true"
     return values[0]
-
-
-def _event_type(catalog: Catalog, name: str) -> EventType:
-    if name not in catalog.event_types:
-        raise wrong("event_type", name, f"unknown; use one of {', '.join(catalog.event_types)}")
-    return catalog.event_types[name]
 
 
 def _check_range(name: str, start: datetime, end: datetime) -> None:

@@ -20,7 +20,7 @@ from totalizer.query.exports.horizon import Horizon
 from totalizer.query.exports.limits import ExportLimits
 from totalizer.query.exports.service import Begun, ExportService, Page
 from totalizer.query.exports.ticket import Ticket
-from totalizer.query.opaque import fingerprint
+from totalizer.query.opaque import decoded, fingerprint
 from totalizer.query.run import QueryService, configure_reader
 from totalizer.store.roles import Role
 
@@ -180,11 +180,7 @@ def test_a_cursor_of_a_database_that_was_restored_is_refused(
 
 
 def read(cursor: str) -> Ticket:
-    import base64
-
-    import msgspec
-
-    return msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=Ticket)
+    return decoded(cursor, Ticket)
 
 
 def test_pages_hold_no_connection_between_them(database: Any, organization: str, export: Exporter) -> None:

@@ -14,7 +14,7 @@ from totalizer.catalog.quoting import quoted
 from totalizer.query.exports.columns import Kind, event_columns
 from totalizer.query.exports.horizon import settled_sql
 from totalizer.query.exports.ticket import Ticket, read_key
-from totalizer.query.filters import conditions_sql, groupable, read_filters, wrong
+from totalizer.query.filters import conditions_sql, event_type_of, groupable, read_filters, wrong
 from totalizer.query.moments import moment, time_zone_of
 from totalizer.query.parse import EVENT_TYPE_DEFAULT
 from totalizer.query.question import Filter
@@ -79,7 +79,7 @@ def parse_events(catalog: Catalog, parameters: Mapping[str, Sequence[str]], own_
         if len(parameters.get(name, ())) > 1:
             raise wrong(name, list(parameters[name]), "may be given once")
     one = {name: parameters[name][0] for name in OWN if parameters.get(name)}
-    event_type = _event_type(catalog, one.get("event_type", EVENT_TYPE_DEFAULT))
+    event_type = event_type_of(catalog, one.get("event_type", EVENT_TYPE_DEFAULT))
     here = time_zone_of(one.get("time_zone", own_zone))
     start = moment("start_date", one.get("start_date"), here, is_end=False)
     end = moment("end_date", one.get("end_date"), here, is_end=True)
@@ -150,12 +150,6 @@ def _selected(event_type: EventType) -> str:
     return ", ".join(
         f"r.{quoted(column.name)}{'::text' if column.kind is Kind.JSON else ''}" for column in event_columns(event_type)
     )
-
-
-def _event_type(catalog: Catalog, name: str) -> EventType:
-    if name not in catalog.event_types:
-        raise wrong("event_type", name, f"unknown; use one of {', '.join(catalog.event_types)}")
-    return catalog.event_types[name]
 
 
 def _limit(text: str | None) -> int | None:
