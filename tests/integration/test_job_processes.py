@@ -156,6 +156,7 @@ def test_the_lambda_function_runs_what_its_event_names(
     assert "make_partitions" in handler({"due": True}, None)
     refused: list[tuple[dict[str, Any], str]] = [
         ({}, "names no job"), ({"job": "x"}, "no job 'x'"), ({"job": "verify", "arguments": {"a": 1}}, "argument 'a'"),
+        ({"job": "daily_rollup", "due": True, "arguments": {"target_date": "2025-01-09"}}, "leave out `due`"),
     ]  # fmt: skip
     for event, words in refused:
         with pytest.raises(OperationError, match=words):

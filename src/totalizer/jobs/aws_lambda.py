@@ -19,8 +19,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Run the job that the event names.
 
     Args:
-        event: `job`; perhaps `arguments`; `due`: true to run it only if the record says that it is due. Without `job`,
-            `due` runs all that is due, one after the other.
+        event: `job`; perhaps `arguments`, or `due`: true to run it only if the record says that it is due. Without
+            `job`, `due` runs all that is due, one after the other.
         context: Lambda's; not used. Its own time limit should be longer than the job's.
 
     Returns:
@@ -33,13 +33,15 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """
     settings = load_settings()
     configure_logging(settings.log_level, "lambda")
-    name, due = event.get("job"), bool(event.get("due"))
+    name, due, arguments = event.get("job"), bool(event.get("due")), event.get("arguments") or {}
+    if due and arguments:
+        raise OperationError("a run that is due has the arguments of its schedule; leave out `due` or `arguments`")
     if name is None and due:
         return _all_due(Runner(settings, "lambda"))
     if not isinstance(name, str):
         raise OperationError('the event names no job: send {"job": "daily_rollup"}')
     job, runner = job_named(settings, name), Runner(settings, "lambda")
-    outcome = runner.run_due(job) if due else runner.run_now(job, event.get("arguments") or {})
+    outcome = runner.run_due(job) if due else runner.run_now(job, arguments)
     if outcome.state in _NOT_DONE:
         raise OperationError(_said(name, outcome))
     return outcome._asdict()
