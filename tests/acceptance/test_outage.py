@@ -90,6 +90,9 @@ def test_postgresql_stops_everybody_is_told_and_after_the_restart_the_books_are_
             assert (health.status, check["status"], check["remedy"][:16]) == (503, "critical", "Start PostgreSQL")
             code, text = command(stack, given, "status")
             assert "database" in text, (code, text)
+            wait_until(lambda: measured(stack)["totalizer_load_failures_total"] > 0, "the outage in /metrics", TOLD_S)
+            for process in ("api", "loader", "scheduler"):
+                assert measured(stack)[f'totalizer_processes{{component="{process}"}}'] == 1, process
             server.start()
             wait_until(lambda: bool(hook.told("resolved", "database")), "the word that it is over", TOLD_S)
             expect(page.locator("#troubles")).not_to_contain_text("Start PostgreSQL", timeout=TOLD_S * 1000)
@@ -99,6 +102,14 @@ def test_postgresql_stops_everybody_is_told_and_after_the_restart_the_books_are_
             assert (code, "all 1 balance" in text) == (0, True), text
         finally:
             assert running.stop() == 0
+
+
+def measured(stack: Stack) -> dict[str, float]:
+    """The numbers of `/metrics`, by name and labels."""
+    answer = HTTP.request("GET", stack.url + "/metrics")
+    assert answer.status == 200, answer.data
+    lines = [line for line in answer.data.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 def told(page: Page, folder: Path) -> None:
