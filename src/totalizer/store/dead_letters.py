@@ -128,7 +128,7 @@ def organization_id_of(connection: Rows, name: str) -> str:
     """
     row = connection.execute("SELECT id::text FROM totalizer.organizations WHERE name = %s", [name]).fetchone()
     if row is None:
-        raise OperationError(f"no organisation {name!r}; `totalizer keys list` names those that have keys")
+        raise OperationError(f"no organisation {name!r}; `totalizer organizations list` shows those there are")
     return str(row[0])
 
 
