@@ -108,6 +108,21 @@ def test_refresh_backfill_and_status(feed: Any, totalizer: Any, stored: str) -> 
     assert totalizer("rollup", "refresh", "--organization", "nobody")[0] == 1
 
 
+def test_a_backfill_ends_with_its_own_marks_and_not_with_as_many_of_others(
+    feed: Any, totalizer: Any, stored: str
+) -> None:
+    insert = (
+        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket, priority) "
+        "SELECT %s, 'command_executions', timestamptz '2025-03-01Z' + n * interval '15 min', %s "
+        "FROM generate_series(1, %s) AS n"
+    )
+    feed.administrator.execute(insert, [stored, 1, 3])
+    feed.administrator.execute(insert, [stored, 0, 50])
+    code, output = totalizer("rollup", "backfill", "--format", "json")
+    assert (code, json.loads(output)["buckets"] >= 50) == (0, True)
+    assert feed.one("SELECT count(*)::int FROM totalizer.dirty_marks WHERE priority = 1") == 0
+
+
 def test_old_minutes_are_cleared_and_nothing_else(feed: Any) -> None:
     catalog = catalog_with(("n",))
     apply_plan(feed.administrator, plan_catalog(feed.administrator, catalog))

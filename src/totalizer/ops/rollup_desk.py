@@ -22,6 +22,7 @@ from totalizer.rollup.verify import verify as verify_books
 from totalizer.settings import Settings
 from totalizer.store.connect import connected
 from totalizer.store.roles import Role
+from totalizer.store.runs import database_now
 
 #: Connections that share a comparison, at most.
 CONNECTIONS_MAX = 4
@@ -72,15 +73,16 @@ def recompute(settings: Settings, portion: Portion | None, *, live: bool, progre
     with _refresher(settings) as connection:
         if portion is not None:
             parts.mark_part(connection, portion, live=live)
-        total = left = parts.waiting(connection, live=live)
+        # What comes in meanwhile is left to the service: it would never end.
+        until = database_now(connection)
+        total = left = parts.waiting(connection, until, live=live)
         buckets = 0
         while left:
             done = refresh(connection)
             buckets += done.buckets
             if not done.buckets:
                 SYSTEM_CLOCK.sleep(PAUSE_S)
-            # What comes in meanwhile is left to the service: it would never end.
-            left = min(left, parts.waiting(connection, live=live)) if buckets < total else 0
+            left = parts.waiting(connection, until, live=live)
             if progress is not None:
                 progress(total - left, total)
         return buckets

@@ -87,10 +87,11 @@ def mark_part(connection: Connection[Any], portion: Portion, *, live: bool = Fal
     return marks
 
 
-def waiting(connection: Connection[Any], *, live: bool = False) -> int:
-    """How many marks of backfills, or of live events, wait."""
+def waiting(connection: Connection[Any], until: datetime, *, live: bool = False) -> int:
+    """How many marks of backfills, or of live events, wait that were made until a moment."""
     row = connection.execute(
-        "SELECT count(*) FROM totalizer.dirty_marks WHERE priority = %s", [LIVE if live else BACKFILL]
+        "SELECT count(*) FROM totalizer.dirty_marks WHERE priority = %s AND marked_at <= %s",
+        [LIVE if live else BACKFILL, until],
     ).fetchone()
     assert row is not None
     return int(row[0])
