@@ -79,11 +79,13 @@ def health_config(settings: Settings) -> HealthConfig:
 
 def metrics_of(settings: Settings) -> Path:
     """The folder in which the processes on a data folder keep what they measure."""
-    return settings.home.expanduser().resolve() / "metrics"
+    from totalizer.metrics.slot import FOLDER
+
+    return settings.home.expanduser().resolve() / FOLDER
 
 
 def measure(settings: Settings, component: str) -> None:
-    """Keep what this process measures for `/metrics`, unless that is switched off.
+    """Keep what this process measures, for `/metrics` and for health.
 
     Args:
         settings: of the service.
@@ -91,8 +93,6 @@ def measure(settings: Settings, component: str) -> None:
     """
     from totalizer.metrics import MEASURES
 
-    if not settings.metrics:
-        return
     try:
         MEASURES.open(metrics_of(settings), component)
     except OSError as error:

@@ -137,12 +137,10 @@ class ApiProcess:
     """
 
     def __init__(self, settings: Settings, listener: int) -> None:
-        from totalizer.health.figures import Figures
         from totalizer.web.api import create_api
         from totalizer.web.asgi_bridge import AsgiBridge
         from totalizer.web.body import BodyReader
         from totalizer.web.durable import JournalWaiters
-        from totalizer.web.figure_file import FigureFile
         from totalizer.web.front import Front
 
         self._settings, self._listener = settings, listener
@@ -154,11 +152,9 @@ class ApiProcess:
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         self._leaving: list[asyncio.Future[None]] = []
         self._gatherer = gatherer_of(settings, Role.APP)
-        figures = Figures(self._gatherer.folder)
         services = self._services()
-        self._figures = FigureFile(figures, services.queries)
         bridge = AsgiBridge(create_api(services), self._bodies)
-        self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop, figures)
+        self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop)
         logger().info("api ready", journal=self._journal.id)
 
     def _services(self) -> Services:
@@ -250,7 +246,6 @@ class ApiProcess:
         self._bodies.start()
         self._limiter.start()
         self._rejections.start()
-        self._figures.start()
         self._live.start()
         self._gauges.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
@@ -278,7 +273,6 @@ class ApiProcess:
 
     async def _stop(self) -> None:
         self._bodies.stop()
-        await self._figures.stop()
         self._gatherer.close()
         await self._gauges.stop()
         await self._limiter.stop()

@@ -144,7 +144,12 @@ def test_with_a_token_only_who_has_it_gets_them_and_switched_off_nobody(stack: S
         url = f"http://{api.host}:{api.port}"
         assert ask(url, SINGLE, stack.key, COMMAND)[0] == 202
         assert ask(url, "/metrics")[0] == 404
-        assert not (tmp_path / "off" / "metrics").exists()
+
+        def latency_ms() -> float:
+            answer: dict[str, float] = json.loads(ask(url, "/api/metrics/performance")[2])
+            return answer["processing_latency_ms"]
+
+        wait_until(lambda: latency_ms() > 0, "health knows it all the same")
 
 
 def test_a_real_prometheus_scrapes_it(own_stack: Stack, tmp_path: Path) -> None:

@@ -56,6 +56,15 @@ def _histogram(name: str, bounds: tuple[float, ...], help_: str, *labels: str) -
 REQUESTS: Final = _histogram(
     "http_request_duration", _REQUEST, "How long requests took to be answered.", "kind", "method", "route", "status"
 )
+PROCESSING: Final = _histogram(
+    "ingest_processing", _REQUEST, "From a request's last byte until its events were acknowledged, streams left out."
+)
+QUERYING: Final = _histogram(
+    "query_response", _REQUEST, "How long queries took to be answered, exports and live windows left out."
+)
+MINUTE_REQUESTS: Final = _gauge("minute_requests", "Requests of the last minute that sent events or asked.", "kind")
+MINUTE_SECONDS: Final = _gauge("minute_request_seconds", "How long those of the last minute took, in sum.", "kind")
+MEMORY: Final = _gauge("memory_bytes", "Resident memory of API processes.")
 ACCEPTED: Final = _counter("ingest_events_accepted", "Events that were acknowledged.")
 REJECTED: Final = _counter("ingest_events_rejected", "Events that were not accepted, by the reason.", "code")
 JOURNAL_BYTES: Final = _gauge("journal_bytes", "Disk that journals take.")
@@ -78,8 +87,9 @@ PROCESSES: Final = _gauge("processes", "Processes that run on the data folder.",
 METRICS: Final = {
     metric.name: metric
     for metric in (
-        LOST, REQUESTS, ACCEPTED, REJECTED, JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG,
-        LOAD_FAILURES, REFRESH, BUCKETS, JOBS, ANSWERS, LIVE_CONNECTIONS, LIVE_BYTES, POOL_WAITING,
+        LOST, REQUESTS, PROCESSING, QUERYING, MINUTE_REQUESTS, MINUTE_SECONDS, MEMORY, ACCEPTED, REJECTED,
+        JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG, LOAD_FAILURES, REFRESH, BUCKETS, JOBS, ANSWERS,
+        LIVE_CONNECTIONS, LIVE_BYTES, POOL_WAITING,
     )
 }  # fmt: skip
 #: The processes of a whole service.

@@ -61,7 +61,7 @@ class ServiceSettings(BaseSettings):
         Literal["auto", "json", "console"],
         named("LOG_FORMAT", "How lines are logged: `auto` is `console` at a terminal, else `json`."),
     ] = "auto"
-    metrics: Annotated[bool, named("TOTALIZER_METRICS", "False to measure nothing, and to serve no `/metrics`.")] = True
+    metrics: Annotated[bool, named("TOTALIZER_METRICS", "False to serve no `/metrics`.")] = True
     metrics_token: Annotated[
         str | None,
         named("TOTALIZER_METRICS_TOKEN", "What `/metrics` wants as Bearer token; anybody gets it if not set."),

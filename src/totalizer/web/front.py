@@ -8,10 +8,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
-from totalizer.health.figures import Figures
 from totalizer.metrics import MEASURES
 from totalizer.metrics.measures import Series
-from totalizer.metrics.table import REQUESTS
+from totalizer.metrics.table import PROCESSING, QUERYING, REQUESTS
 from totalizer.telemetry import logger
 from totalizer.web.asgi_bridge import AsgiBridge
 from totalizer.web.exchange import Exchange
@@ -41,7 +40,6 @@ class Front:
         socket: the WebSocket.
         start: run on the event loop before the first request.
         stop: run on it after the last.
-        figures: told how long events and queries took.
         clock: for how long requests take.
 
     Attributes:
@@ -49,11 +47,12 @@ class Front:
     """
 
     def __init__(
-        self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step, figures: Figures,
+        self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
-        self._ingested, self._queried, self._monotonic = figures.ingested, figures.queried, clock.monotonic
+        self._monotonic = clock.monotonic
+        self._processing, self._querying = MEASURES.series(PROCESSING), MEASURES.series(QUERYING)
         #: Of the hot path, by path and status.
         self._taken_in: dict[tuple[str, int], Series] = {}
         #: Of each request, if that is logged: asking the logger each time would cost more than most of the rest.
@@ -88,7 +87,7 @@ class Front:
             series.observe(ended - began)
             if exchange.read_at:
                 # A slow sender is not our slowness.
-                self._ingested(ended - exchange.read_at, ended)
+                self._processing.observe(ended - exchange.read_at)
             if self._log is not None:
                 self._tell(scope, exchange, ended - began)
 
@@ -105,7 +104,7 @@ class Front:
                 _CLASSES[exchange.status // 100],
             )  # fmt: skip
             if scope.path.startswith(ASKED) and not scope.path.startswith(_NOT_ASKED):
-                self._queried(took, ended)
+                self._querying.observe(took)
             self._tell(scope, exchange, took)
 
     def _tell(self, scope: Any, exchange: Exchange, took_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Numbers of the moment that one API process tells: of its journal, its live connections, its database connections."""
+"""Numbers of the moment that one API process tells: of its journal, its connections, its last minute."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import asyncio
 import contextlib
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 from psycopg_pool import AsyncConnectionPool
 
+from totalizer.clock import SYSTEM_CLOCK, Clock
+from totalizer.health.figures import INGEST, QUERY
 from totalizer.journal import Journal
 from totalizer.live import LiveWindows
 from totalizer.metrics import MEASURES
-from totalizer.metrics.table import JOURNAL_BYTES, JOURNAL_REFUSING, LIVE_BYTES, LIVE_CONNECTIONS, POOL_WAITING
+from totalizer.metrics.minute import LastMinute
+from totalizer.metrics.table import (
+    JOURNAL_BYTES,
+    JOURNAL_REFUSING,
+    LIVE_BYTES,
+    LIVE_CONNECTIONS,
+    MEMORY,
+    POOL_WAITING,
+    PROCESSING,
+    QUERYING,
+)
 from totalizer.web.live_channel import Seats
 
 #: Seconds between two looks.
@@ -26,10 +39,16 @@ class Gauges:
         live: its live windows.
         seats: its live connections.
         pool: its database connections.
+        clock: for the last minute.
     """
 
-    def __init__(self, journal: Journal, live: LiveWindows, seats: Seats, pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(
+        self, journal: Journal, live: LiveWindows, seats: Seats, pool: AsyncConnectionPool[Any],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:  # fmt: skip
         self._journal, self._live, self._seats, self._pool = journal, live, seats, pool
+        self._clock, self._process = clock, psutil.Process()
+        self._minutes = LastMinute(PROCESSING, INGEST), LastMinute(QUERYING, QUERY)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -55,4 +74,8 @@ class Gauges:
         MEASURES.set(JOURNAL_REFUSING, stats.refusal is not None)
         MEASURES.set(LIVE_CONNECTIONS, self._seats.count)
         MEASURES.set(LIVE_BYTES, self._live.memory_bytes())
+        MEASURES.set(MEMORY, self._process.memory_info().rss)
+        now = self._clock.monotonic()
+        for minute in self._minutes:
+            minute.look(now)
         MEASURES.set(POOL_WAITING, self._pool.get_stats().get("requests_waiting", 0))
