@@ -137,11 +137,13 @@ class ApiProcess:
     """
 
     def __init__(self, settings: Settings, listener: int) -> None:
+        from totalizer.health.figures import INGEST, QUERY
         from totalizer.web.api import create_api
         from totalizer.web.asgi_bridge import AsgiBridge
         from totalizer.web.body import BodyReader
         from totalizer.web.durable import JournalWaiters
         from totalizer.web.front import Front
+        from totalizer.web.gauges import Gauges
 
         self._settings, self._listener = settings, listener
         self._waiters = JournalWaiters()
@@ -155,6 +157,8 @@ class ApiProcess:
         services = self._services()
         bridge = AsgiBridge(create_api(services), self._bodies)
         self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop)
+        answered = {INGEST: self.front.taken_in, QUERY: self.front.queried}
+        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool, answered)
         logger().info("api ready", journal=self._journal.id)
 
     def _services(self) -> Services:
@@ -209,10 +213,8 @@ class ApiProcess:
         )  # fmt: skip
 
     def _metrics(self) -> MetricsServices:
-        from totalizer.web.gauges import Gauges
         from totalizer.web.metrics_routes import MetricsServices
 
-        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool)
         return MetricsServices(
             metrics_of(self._settings) if self._settings.metrics else None, self._settings.metrics_token
         )

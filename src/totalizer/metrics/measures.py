@@ -127,17 +127,11 @@ class Measures:
 
     def value(self, metric: Metric, *labels: str) -> float:
         """A counter or gauge of this process; of a histogram, how many durations there are."""
-        return float(sum(self._numbers(metric, labels)[: max(1, metric.size - 1)]))
-
-    def durations(self, metric: Metric, *labels: str) -> tuple[float, float]:
-        """Of a histogram of this process: how many durations there are, and the seconds of all."""
-        *counts, seconds = self._numbers(metric, labels)
-        return sum(counts), seconds
-
-    def _numbers(self, metric: Metric, labels: tuple[str, ...]) -> list[float]:
         with self._lock:
             place = self._places.get((metric.name, labels))
-            return [0.0] * metric.size if place is None else list(self._values[place : place + metric.size])
+            if place is None:
+                return 0.0
+            return float(sum(self._values[place : place + max(1, metric.size - 1)]))
 
     def _place(self, metric: Metric, labels: tuple[str, ...]) -> int | None:
         """Where the numbers are; None, and counted, if there is no room for them."""

@@ -56,14 +56,10 @@ def _histogram(name: str, bounds: tuple[float, ...], help_: str, *labels: str) -
 REQUESTS: Final = _histogram(
     "http_request_duration", _REQUEST, "How long requests took to be answered.", "kind", "method", "route", "status"
 )
-PROCESSING: Final = _histogram(
-    "ingest_processing", _REQUEST, "From a request's last byte until its events were acknowledged, streams left out."
+MINUTE_REQUESTS: Final = _gauge("minute_requests", "Requests of the last minute, streams and exports left out.", "kind")
+MINUTE_SECONDS: Final = _gauge(
+    "minute_request_seconds", "Their time in sum, that of events from the last byte of the request.", "kind"
 )
-QUERYING: Final = _histogram(
-    "query_response", _REQUEST, "How long queries took to be answered, exports and live windows left out."
-)
-MINUTE_REQUESTS: Final = _gauge("minute_requests", "Requests of the last minute that sent events or asked.", "kind")
-MINUTE_SECONDS: Final = _gauge("minute_request_seconds", "How long those of the last minute took, in sum.", "kind")
 MEMORY: Final = _gauge("memory_bytes", "Resident memory of API processes.")
 ACCEPTED: Final = _counter("ingest_events_accepted", "Events that were acknowledged.")
 REJECTED: Final = _counter("ingest_events_rejected", "Events that were not accepted, by the reason.", "code")
@@ -87,7 +83,7 @@ PROCESSES: Final = _gauge("processes", "Processes that run on the data folder.",
 METRICS: Final = {
     metric.name: metric
     for metric in (
-        LOST, REQUESTS, PROCESSING, QUERYING, MINUTE_REQUESTS, MINUTE_SECONDS, MEMORY, ACCEPTED, REJECTED,
+        LOST, REQUESTS, MINUTE_REQUESTS, MINUTE_SECONDS, MEMORY, ACCEPTED, REJECTED,
         JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG, LOAD_FAILURES, REFRESH, BUCKETS, JOBS, ANSWERS,
         LIVE_CONNECTIONS, LIVE_BYTES, POOL_WAITING,
     )

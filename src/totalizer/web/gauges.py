@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from psycopg_pool import AsyncConnectionPool
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
-from totalizer.health.figures import INGEST, QUERY
 from totalizer.journal import Journal
 from totalizer.live import LiveWindows
 from totalizer.metrics import MEASURES
-from totalizer.metrics.minute import LastMinute
 from totalizer.metrics.table import (
     JOURNAL_BYTES,
     JOURNAL_REFUSING,
     LIVE_BYTES,
     LIVE_CONNECTIONS,
     MEMORY,
+    MINUTE_REQUESTS,
+    MINUTE_SECONDS,
     POOL_WAITING,
-    PROCESSING,
-    QUERYING,
 )
+from totalizer.web.answered import Answered
 from totalizer.web.live_channel import Seats
 
 #: Seconds between two looks.
@@ -39,16 +39,16 @@ class Gauges:
         live: its live windows.
         seats: its live connections.
         pool: its database connections.
+        answered: its requests, by their kind.
         clock: for the last minute.
     """
 
     def __init__(
         self, journal: Journal, live: LiveWindows, seats: Seats, pool: AsyncConnectionPool[Any],
-        clock: Clock = SYSTEM_CLOCK,
+        answered: Mapping[str, Answered], clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self._journal, self._live, self._seats, self._pool = journal, live, seats, pool
-        self._clock, self._process = clock, psutil.Process()
-        self._minutes = LastMinute(PROCESSING, INGEST), LastMinute(QUERYING, QUERY)
+        self._answered, self._clock, self._process = answered, clock, psutil.Process()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -76,6 +76,8 @@ class Gauges:
         MEASURES.set(LIVE_BYTES, self._live.memory_bytes())
         MEASURES.set(MEMORY, self._process.memory_info().rss)
         now = self._clock.monotonic()
-        for minute in self._minutes:
-            minute.look(now)
+        for kind, answered in self._answered.items():
+            requests, seconds = answered.lately(now)
+            MEASURES.set(MINUTE_REQUESTS, requests, kind)
+            MEASURES.set(MINUTE_SECONDS, seconds, kind)
         MEASURES.set(POOL_WAITING, self._pool.get_stats().get("requests_waiting", 0))

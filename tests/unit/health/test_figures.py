@@ -9,8 +9,8 @@ import pytest
 from totalizer.health.facts import ApiFigures
 from totalizer.health.figures import INGEST, QUERY, api_figures
 from totalizer.metrics import Measures
-from totalizer.metrics.minute import WINDOW_S, LastMinute
-from totalizer.metrics.table import ANSWERS, MEMORY, MINUTE_REQUESTS, MINUTE_SECONDS, PROCESSING
+from totalizer.metrics.table import ANSWERS, MEMORY, MINUTE_REQUESTS, MINUTE_SECONDS
+from totalizer.web.answered import WINDOW_S, Answered
 
 
 def process(folder: Path, component: str, requests: int, seconds: float) -> Measures:
@@ -31,36 +31,15 @@ def test_what_is_older_than_a_minute_does_not_count() -> None:
     seconds     0      30            61    91
     requests    |10 ms |30 ms, 20 ms |     |
     """
-    measures = Measures()
-    minute = LastMinute(PROCESSING, INGEST, measures)
-
-    def at(now: float) -> tuple[float, float]:
-        minute.look(now)
-        return measures.value(MINUTE_REQUESTS, INGEST), round(measures.value(MINUTE_SECONDS, INGEST), 6)
-
-    assert at(0.0) == (0, 0)
-    measures.observe(PROCESSING, 0.010)
-    assert at(1.0) == (1, 0.010)
-    measures.observe(PROCESSING, 0.030)
-    measures.observe(PROCESSING, 0.020)
-    assert at(30.0) == (3, 0.060)
-    assert at(WINDOW_S + 1) == (2, 0.050)
-    assert at(WINDOW_S + 31) == (0, 0)
-
-
-def test_what_a_predecessor_counted_is_not_of_the_last_minute(tmp_path: Path) -> None:
-    measures = Measures()
-    measures.open(tmp_path, "api")
-    measures.observe(PROCESSING, 1.0)
-    measures.close()
-    measures.open(tmp_path, "api")
-    minute = LastMinute(PROCESSING, INGEST, measures)
-    minute.look(0.0)
-    measures.observe(PROCESSING, 0.5)
-    minute.look(1.0)
-    assert measures.durations(PROCESSING) == (2, 1.5)
-    assert measures.value(MINUTE_SECONDS, INGEST) == 0.5
-    measures.close()
+    answered = Answered()
+    answered.requests, answered.seconds = 7, 70.0
+    assert answered.lately(0.0) == (0, 0)
+    answered.requests, answered.seconds = 8, 70.010
+    assert answered.lately(1.0) == (1, pytest.approx(0.010))
+    answered.requests, answered.seconds = 10, 70.060
+    assert answered.lately(30.0) == (3, pytest.approx(0.060))
+    assert answered.lately(WINDOW_S + 1) == (2, pytest.approx(0.050))
+    assert answered.lately(WINDOW_S + 31) == (0, 0)
 
 
 def test_processes_that_run_are_added_up(tmp_path: Path) -> None:
