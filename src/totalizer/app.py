@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import Connection, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from totalizer import tracing
 from totalizer.catalog import Catalog, load_catalog
 from totalizer.errors import OperationError
 from totalizer.settings import Settings, load_settings
@@ -198,7 +199,8 @@ def run_loader(settings: Settings) -> None:
 
     measure(settings, "loader")
     loader = Loader(dsn_of(settings, Role.WRITER), spool_of(settings), rows_max=settings.load_rows_max)
-    until_stopped(loader.run)
+    with tracing.traced(settings.traces_endpoint, "loader"):
+        until_stopped(loader.run)
 
 
 def until_stopped(run: Callable[[Event], None]) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
+from totalizer import tracing
 from totalizer.app import (
     aggregation_of,
     catalog_for,
@@ -113,6 +114,7 @@ def create_front(listener: int) -> Front:
     settings = load_settings()
     configure_logging(settings.log_level, "api", form=settings.log_format)
     measure(settings, "api")
+    tracing.start(settings.traces_endpoint, "api")
     process = ApiProcess(settings, listener)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()
@@ -144,6 +146,7 @@ class ApiProcess:
         from totalizer.web.durable import JournalWaiters
         from totalizer.web.front import Front
         from totalizer.web.gauges import Gauges
+        from totalizer.web.traced import TracedFront
 
         self._settings, self._listener = settings, listener
         self._waiters = JournalWaiters()
@@ -156,7 +159,8 @@ class ApiProcess:
         self._gatherer = gatherer_of(settings, Role.APP)
         services = self._services()
         bridge = AsgiBridge(create_api(services), self._bodies)
-        self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop)
+        front = Front if tracing.ON is None else TracedFront
+        self.front = front(services.ingest, bridge, self._socket(), self._start, self._stop)
         answered = {INGEST: self.front.taken_in, QUERY: self.front.queried}
         self._gauges = Gauges(self._journal, self._live, self._seats, self._pool, answered)
         logger().info("api ready", journal=self._journal.id)
@@ -223,9 +227,12 @@ class ApiProcess:
         from totalizer.web.idempotency import Repeats
         from totalizer.web.ingest import Ingest
         from totalizer.web.route_table import session_routes, usage_track_routes
+        from totalizer.web.traced import TracedJournal
 
+        on = tracing.ON
+        journal = self._journal if on is None else TracedJournal(self._journal, on)
         return Ingest(
-            self._authenticator, collector, self._journal, bodies=self._bodies, receipts=receipts,
+            self._authenticator, collector, journal, bodies=self._bodies, receipts=receipts,
             repeats=Repeats(SYSTEM_CLOCK, self._redis),
             more=session_routes(sessions) | usage_track_routes(collector, self._usage),
         )  # fmt: skip
@@ -286,3 +293,4 @@ class ApiProcess:
         if self._redis is not None:
             await self._redis.aclose()
         self._journal.close()
+        tracing.stop()

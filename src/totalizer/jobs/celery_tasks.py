@@ -12,6 +12,7 @@ from celery.bin.base import CLIContext
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import beat_init, worker_init, worker_process_init, worker_process_shutdown
 
+from totalizer import tracing
 from totalizer.app import measure
 from totalizer.errors import OperationError, StoreUnavailable, TotalizerError
 from totalizer.jobs.celery_config import (
@@ -183,9 +184,11 @@ def _listen(settings_of: Callable[[], Settings], worker: _Worker) -> None:
     def begin_process(**_: Any) -> None:
         begin()
         measure(settings_of(), "worker")
+        tracing.start(settings_of().traces_endpoint, "worker")
 
     def end(**_: Any) -> None:
         worker.close()
+        tracing.stop()
 
     for signal, receiver in (
         (worker_init, begin_worker), (worker_process_init, begin_process), (beat_init, begin),
