@@ -172,7 +172,8 @@ def _listen(settings_of: Callable[[], Settings], worker: _Worker) -> None:
     """Logs as those of the other parts, in worker, pool process and beat alike."""
 
     def begin(**_: Any) -> None:
-        configure_logging(settings_of().log_level, "worker", env=settings_of().app_env)
+        settings = settings_of()
+        configure_logging(settings.log_level, "worker", form=settings.log_format, env=settings.app_env)
 
     def begin_worker(**_: Any) -> None:
         begin()

@@ -61,6 +61,13 @@ class ServiceSettings(BaseSettings):
         Literal["auto", "json", "console"],
         named("LOG_FORMAT", "How lines are logged: `auto` is `console` at a terminal, else `json`."),
     ] = "auto"
+    log_bytes: Annotated[
+        int,
+        named("TOTALIZER_LOG_BYTES", "Size above which `totalizer up` sets a log aside.", ge=1 << 16, le=1 << 40),
+    ] = 10 << 20
+    log_files: Annotated[
+        int, named("TOTALIZER_LOG_FILES", "Logs set aside that are kept of each part.", ge=0, le=1000)
+    ] = 4
     otlp_endpoint: Annotated[
         str | None,
         named("OTEL_EXPORTER_OTLP_ENDPOINT", "Where traces go, by OTLP over HTTP; `/v1/traces` is added to it."),
