@@ -18,6 +18,7 @@ from totalizer.ops.console import OUT, exit_code_of
 
 #: Every benchmark: its module is called like it and has `run(quick) -> Iterator[Result]`.
 BENCHMARKS = {
+    "cost": "what the service's telling of itself costs the way in: metrics, request ids and logs, on beside off",
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
     "ingest": "batches and single events until they are stored; idle memory; second start",
     "growth": "what a backfill of rollups costs from 1 million to 20 million events",

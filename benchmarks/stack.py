@@ -69,7 +69,7 @@ class Stack:
             # A session of its own: a terminal's Ctrl-C comes to us alone, and we stop it in order.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "totalizer", "up", "--home", str(self.home), "--port", str(self.port)],
-                cwd=self._log.parent, env=_environment(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self._log.parent, env=environment(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         while health("127.0.0.1", self.port)[0] != 200:
@@ -159,7 +159,8 @@ def free_port() -> int:
         return port
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """That of a server: what is given here is weaker than what this process has, but for what would lead away."""
     given = {name: value for name, value in os.environ.items() if name.upper() not in _LEADING_AWAY}
     # What is measured is the server, not how soon it says that it is enough.
     return {"RATE_LIMIT_MAX_REQUESTS": "0", **settings, **given}

@@ -11,6 +11,7 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
+from totalizer import tracing
 from totalizer.app import (
     aggregation_of,
     catalog_for,
@@ -113,6 +114,7 @@ def create_front(listener: int) -> Front:
     settings = load_settings()
     configure_logging(settings.log_level, "api", form=settings.log_format)
     measure(settings, "api")
+    tracing.start(settings.traces_endpoint, "api")
     process = ApiProcess(settings, listener)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()
@@ -137,13 +139,14 @@ class ApiProcess:
     """
 
     def __init__(self, settings: Settings, listener: int) -> None:
-        from totalizer.health.figures import Figures
+        from totalizer.health.figures import INGEST, QUERY
         from totalizer.web.api import create_api
         from totalizer.web.asgi_bridge import AsgiBridge
         from totalizer.web.body import BodyReader
         from totalizer.web.durable import JournalWaiters
-        from totalizer.web.figure_file import FigureFile
         from totalizer.web.front import Front
+        from totalizer.web.gauges import Gauges
+        from totalizer.web.traced import TracedFront
 
         self._settings, self._listener = settings, listener
         self._waiters = JournalWaiters()
@@ -154,11 +157,12 @@ class ApiProcess:
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         self._leaving: list[asyncio.Future[None]] = []
         self._gatherer = gatherer_of(settings, Role.APP)
-        figures = Figures(self._gatherer.folder)
         services = self._services()
-        self._figures = FigureFile(figures, services.queries)
         bridge = AsgiBridge(create_api(services), self._bodies)
-        self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop, figures)
+        front = Front if tracing.ON is None else TracedFront
+        self.front = front(services.ingest, bridge, self._socket(), self._start, self._stop)
+        answered = {INGEST: self.front.taken_in, QUERY: self.front.queried}
+        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool, answered)
         logger().info("api ready", journal=self._journal.id)
 
     def _services(self) -> Services:
@@ -213,10 +217,8 @@ class ApiProcess:
         )  # fmt: skip
 
     def _metrics(self) -> MetricsServices:
-        from totalizer.web.gauges import Gauges
         from totalizer.web.metrics_routes import MetricsServices
 
-        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool)
         return MetricsServices(
             metrics_of(self._settings) if self._settings.metrics else None, self._settings.metrics_token
         )
@@ -225,9 +227,12 @@ class ApiProcess:
         from totalizer.web.idempotency import Repeats
         from totalizer.web.ingest import Ingest
         from totalizer.web.route_table import session_routes, usage_track_routes
+        from totalizer.web.traced import TracedJournal
 
+        on = tracing.ON
+        journal = self._journal if on is None else TracedJournal(self._journal, on)
         return Ingest(
-            self._authenticator, collector, self._journal, bodies=self._bodies, receipts=receipts,
+            self._authenticator, collector, journal, bodies=self._bodies, receipts=receipts,
             repeats=Repeats(SYSTEM_CLOCK, self._redis),
             more=session_routes(sessions) | usage_track_routes(collector, self._usage),
         )  # fmt: skip
@@ -250,7 +255,6 @@ class ApiProcess:
         self._bodies.start()
         self._limiter.start()
         self._rejections.start()
-        self._figures.start()
         self._live.start()
         self._gauges.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
@@ -278,7 +282,6 @@ class ApiProcess:
 
     async def _stop(self) -> None:
         self._bodies.stop()
-        await self._figures.stop()
         self._gatherer.close()
         await self._gauges.stop()
         await self._limiter.stop()
@@ -290,3 +293,4 @@ class ApiProcess:
         if self._redis is not None:
             await self._redis.aclose()
         self._journal.close()
+        tracing.stop()

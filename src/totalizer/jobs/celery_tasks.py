@@ -12,6 +12,7 @@ from celery.bin.base import CLIContext
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import beat_init, worker_init, worker_process_init, worker_process_shutdown
 
+from totalizer import tracing
 from totalizer.app import measure
 from totalizer.errors import OperationError, StoreUnavailable, TotalizerError
 from totalizer.jobs.celery_config import (
@@ -171,7 +172,8 @@ def _listen(settings_of: Callable[[], Settings], worker: _Worker) -> None:
     """Logs as those of the other parts, in worker, pool process and beat alike."""
 
     def begin(**_: Any) -> None:
-        configure_logging(settings_of().log_level, "worker", env=settings_of().app_env)
+        settings = settings_of()
+        configure_logging(settings.log_level, "worker", form=settings.log_format, env=settings.app_env)
 
     def begin_worker(**_: Any) -> None:
         begin()
@@ -183,9 +185,11 @@ def _listen(settings_of: Callable[[], Settings], worker: _Worker) -> None:
     def begin_process(**_: Any) -> None:
         begin()
         measure(settings_of(), "worker")
+        tracing.start(settings_of().traces_endpoint, "worker")
 
     def end(**_: Any) -> None:
         worker.close()
+        tracing.stop()
 
     for signal, receiver in (
         (worker_init, begin_worker), (worker_process_init, begin_process), (beat_init, begin),

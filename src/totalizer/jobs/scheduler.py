@@ -15,6 +15,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from totalizer import tracing
 from totalizer.app import measure, until_stopped
 from totalizer.clock import SYSTEM_CLOCK, utc_datetime
 from totalizer.errors import StoreUnavailable
@@ -35,7 +36,8 @@ STOP_S = 5.0
 def run_scheduler(settings: Settings) -> None:
     """Run the jobs until SIGTERM or SIGINT. A run that takes longer than a moment then is stopped, and done again."""
     measure(settings, "scheduler")
-    until_stopped(Scheduler(settings).run)
+    with tracing.traced(settings.traces_endpoint, "scheduler"):
+        until_stopped(Scheduler(settings).run)
 
 
 class Scheduler:

@@ -12,6 +12,7 @@ from totalizer.metrics.table import BUCKETS, REFRESH
 from totalizer.rollup.minutes import clear_minutes as clear_old_minutes
 from totalizer.rollup.reconcile import reconcile as look_at_some
 from totalizer.rollup.refresh import refresh
+from totalizer.rollup.traced import traced
 from totalizer.rollup.verify import verify as verify_books
 from totalizer.store import dead_letters, ledger, runs
 from totalizer.store.partitions import make_ahead
@@ -28,7 +29,8 @@ NAMED_MAX = 20
 def refresh_rollups(context: Context) -> dict[str, Any]:
     """Recompute the rollups' marked buckets."""
     began = context.clock.monotonic()
-    done = refresh(context.connection)
+    with traced(context.connection):
+        done = refresh(context.connection)
     if done.buckets:
         MEASURES.observe(REFRESH, context.clock.monotonic() - began)
         MEASURES.count(BUCKETS, by=done.buckets)

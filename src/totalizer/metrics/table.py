@@ -56,6 +56,11 @@ def _histogram(name: str, bounds: tuple[float, ...], help_: str, *labels: str) -
 REQUESTS: Final = _histogram(
     "http_request_duration", _REQUEST, "How long requests took to be answered.", "kind", "method", "route", "status"
 )
+MINUTE_REQUESTS: Final = _gauge("minute_requests", "Requests of the last minute, streams and exports left out.", "kind")
+MINUTE_SECONDS: Final = _gauge(
+    "minute_request_seconds", "Their time in sum, that of events from the last byte of the request.", "kind"
+)
+MEMORY: Final = _gauge("memory_bytes", "Resident memory of API processes.")
 ACCEPTED: Final = _counter("ingest_events_accepted", "Events that were acknowledged.")
 REJECTED: Final = _counter("ingest_events_rejected", "Events that were not accepted, by the reason.", "code")
 JOURNAL_BYTES: Final = _gauge("journal_bytes", "Disk that journals take.")
@@ -78,8 +83,9 @@ PROCESSES: Final = _gauge("processes", "Processes that run on the data folder.",
 METRICS: Final = {
     metric.name: metric
     for metric in (
-        LOST, REQUESTS, ACCEPTED, REJECTED, JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG,
-        LOAD_FAILURES, REFRESH, BUCKETS, JOBS, ANSWERS, LIVE_CONNECTIONS, LIVE_BYTES, POOL_WAITING,
+        LOST, REQUESTS, MINUTE_REQUESTS, MINUTE_SECONDS, MEMORY, ACCEPTED, REJECTED,
+        JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG, LOAD_FAILURES, REFRESH, BUCKETS, JOBS, ANSWERS,
+        LIVE_CONNECTIONS, LIVE_BYTES, POOL_WAITING,
     )
 }  # fmt: skip
 #: The processes of a whole service.
