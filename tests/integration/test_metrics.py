@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serving import COMMAND, SINGLE, served
 from support import RunningStack, Stack, free_port, new_organization, wait_until
+from totalizer.health.table import BY_NAME
 from totalizer.store.keys import create_key
 
 
@@ -127,6 +128,15 @@ def test_kept_answers_and_jobs_are_counted(own_stack: Stack) -> None:
     assert ask(own_stack.url, "/api/jobs/verify/run", admin, {})[0] == 202
     name = "totalizer_job_duration_seconds_count", "verify", "done"
     wait_until(lambda: samples(own_stack.url).get(name, 0) >= 1, "a run is counted")
+
+
+def test_what_the_monitor_finds_is_told(own_stack: Stack) -> None:
+    def told(name: str) -> set[str]:
+        return {sample[1] for sample in samples(own_stack.url) if sample[0] == f"totalizer_{name}"}
+
+    wait_until(lambda: told("alerts_standing") == {"warning", "critical"}, "the monitor has looked")
+    assert told("health_status") == told("health_value") == set(BY_NAME)
+    assert samples(own_stack.url)["totalizer_processes", "monitor"] == 1
 
 
 def test_with_a_token_only_who_has_it_gets_them_and_switched_off_nobody(stack: Stack, tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ def test_nothing_one_and_a_month_that_goes_on(world: World) -> None:
     now = world.figures("now", "month", datetime.now(UTC).date())
     assert (now.over, now.answer["data"]["command_executions"]["totals"]["executions"]) == (False, 1)
     assert b"The period is not over" in FORMS["html"](now)
+    assert world.figures("quiet", "week", date(1900, 1, 1)).period.before.first == date(1899, 12, 25)
     last = world.figures("now", "day", None)
     assert (last.over, last.period.first) == (True, datetime.now(UTC).date() - timedelta(days=1))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,7 +17,9 @@ from totalizer.errors import OperationError
 from totalizer.ops.chart import Palette, Window, course_chart, svg_of
 from totalizer.ops.report.course import course, share
 from totalizer.ops.report.drawing import fitting, length, sheet, text, wrapped
+from totalizer.ops.report.files import write
 from totalizer.ops.report.gather import Figures
+from totalizer.ops.report.page import page
 from totalizer.ops.report.pdf import joined
 from totalizer.ops.report.period import PERIODS, chosen, period_of, question
 from totalizer.ops.report.words import about, change, label, named, number, totals, trust, windows
@@ -168,6 +173,20 @@ def test_charts_have_marks_at_whole_numbers_and_nothing_that_a_second_chart_woul
     assert svg_of(course_chart([], COLOURS, 500, 120, 8)).startswith("<svg")
 
 
+def test_a_file_is_replaced_and_a_pipe_is_written_to(tmp_path: Path) -> None:
+    kept = tmp_path / "r.html"
+    kept.write_text("old")
+    write(figures(), "html", kept)
+    assert kept.read_bytes() == page(figures())
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        write(figures(), "html", pipe)
+        assert read.result() == page(figures())
+    assert sorted(tmp_path.iterdir()) == [pipe, kept]
+
+
 def test_letters_on_paper() -> None:
     assert fitting("short", 10) == "short"
     cut = fitting("W" * 50 + "\x00\n", 10)
@@ -190,8 +209,8 @@ def test_pages_are_joined_in_order() -> None:
     assert b"/Title <FEFF0047007200F600DF0065>".lower() in whole.lower()
     kids = re.search(rb"/Kids \[(.*?)\]", whole)
     assert kids is not None
-    for at, page in enumerate(re.findall(rb"(\d+) 0 R", kids[1])):
-        body = whole[whole.index(b"\n%b 0 obj" % page) :]
+    for at, number_of in enumerate(re.findall(rb"(\d+) 0 R", kids[1])):
+        body = whole[whole.index(b"\n%b 0 obj" % number_of) :]
         assert b"/MediaBox [0 0 %d 50]" % (100 + at) in body[: body.index(b"endobj")]
     for broken in (b"%PDF-1.7 nothing", ones[0].replace(b" 0 obj", b" 0 oops")):
         with pytest.raises(OperationError, match="the chart library wrote a PDF document"):
