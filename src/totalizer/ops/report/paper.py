@@ -36,8 +36,8 @@ _CARDS, _LISTS = 4, 2
 _CARD, _CHART, _ROW = 52.0, 112.0, 15.0
 _COLUMN_MIN, _COLUMN_MAX = 42.0, 84.0
 _PALETTE = Palette(BAR, INK, SOFT, LINE)
-#: Points of a picture are so many pixels.
-_PIXELS = 2
+#: Points of a picture are so many pixels, fewer where it would be higher than the most: memory holds all of it.
+_PIXELS, _PIXELS_HIGH_MAX = 2, 32_000
 
 Section = Mapping[str, Any]
 Item = TypeVar("Item")
@@ -63,7 +63,8 @@ def png_of(figures: Figures) -> bytes:
 
     blocks = list(_blocks(figures))
     height = 2 * _MARGIN + sum(block.height for block in blocks)
-    png: bytes = vl_convert.svg_to_png(sheet(_WIDTH, height, moved(_stacked(blocks), _MARGIN, _MARGIN)), scale=_PIXELS)
+    drawn = sheet(_WIDTH, height, moved(_stacked(blocks), _MARGIN, _MARGIN))
+    png: bytes = vl_convert.svg_to_png(drawn, scale=min(_PIXELS, _PIXELS_HIGH_MAX / height))
     return png
 
 
@@ -111,8 +112,8 @@ def _head(figures: Figures) -> Block:
     ]
     y = 58.0
     for sentence in (*trust(figures), *about(figures)):
-        for line in wrapped(sentence, _LINE / 9):
-            shown.append(text(8, y, line, 9, width=_LINE, color=SOFT))
+        for line in wrapped(sentence, (_LINE - 8) / 9):
+            shown.append(text(8, y, line, 9, width=_LINE - 8, color=SOFT))
             y += 13
     shown.append(box(0, 50, 2.5, y - 61, fill=BAR if figures.answer["exact"] else "#8a5200"))
     return Block(y, "".join(shown))
