@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from collector import Collector, Span, collector
 from serving import COMMAND, SINGLE, served
 from support import RunningStack, Stack, free_port, new_organization, wait_until
+from totalizer.health.table import BY_NAME
 from totalizer.store.keys import create_key
 
 #: Sends a batch and asks a question, as a program does that has set OpenTelemetry up.
@@ -191,6 +192,15 @@ def test_a_batch_is_traced_from_the_program_that_sends_it_to_the_rollups(
     assert below(asked, "POST /api/metrics/query").attributes["http.response.status_code"] == 200
     assert not [span for span in traces.spans if span.name == f"POST {SINGLE}"], "a request that nobody traces"
     assert not [body for body in traces.bodies if own_stack.key.encode() in body]
+
+
+def test_what_the_monitor_finds_is_told(own_stack: Stack) -> None:
+    def told(name: str) -> set[str]:
+        return {sample[1] for sample in samples(own_stack.url) if sample[0] == f"totalizer_{name}"}
+
+    wait_until(lambda: told("alerts_standing") == {"warning", "critical"}, "the monitor has looked")
+    assert told("health_status") == told("health_value") == set(BY_NAME)
+    assert samples(own_stack.url)["totalizer_processes", "monitor"] == 1
 
 
 def test_with_a_token_only_who_has_it_gets_them_and_switched_off_nobody(stack: Stack, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "import": ("import_", "app"),
     "query": ("query", "query"),
     "export": ("query", "export"),
+    "report": ("report", "report"),
     "catalog": ("catalog", "app"),
     "keys": ("keys", "app"),
     "limits": ("limits", "app"),
