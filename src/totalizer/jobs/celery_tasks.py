@@ -35,7 +35,8 @@ from totalizer.telemetry import configure_logging, logger
 
 #: Seconds until a task that found its job running is tried again; doubled each time, up to the second.
 BUSY_S, BUSY_S_MAX = 1, 30
-#: How often that is done, and how often a task is tried while the database is away.
+#: How often that is done, and how often a task is tried while the database is away. A run that had begun is tried
+#: again as often as `due.ATTEMPTS_MAX` says.
 TRIES_MAX = 1000
 _WHY_SKIPPED = {
     "busy": "another process is running it now", "not_due": "it is done already",
@@ -132,9 +133,11 @@ class _Worker:
         try:
             outcome = runner.run_now(job, arguments, ticket=task.request.id)
         except StoreUnavailable as error:
-            raise task.retry(exc=error, countdown=_pause(task), max_retries=TRIES_MAX) from error
+            raise _again(task, error) from error
+        if outcome.state == "lost":
+            raise _again(task, StoreUnavailable(outcome.error))
         if outcome.state == "busy":  # this one has arguments of its own, so it has its turn
-            raise task.retry(countdown=_pause(task), max_retries=TRIES_MAX)
+            raise _again(task, None)
         return _told(name, outcome)
 
     def _run_continuous(self, job: Job, runner: Runner) -> dict[str, Any]:
@@ -206,5 +209,8 @@ def _told(name: str, outcome: Outcome) -> dict[str, Any]:
     return {"task": name, "status": "done", **(outcome.result or {})}
 
 
-def _pause(task: Task) -> int:
-    return int(min(BUSY_S * 2**task.request.retries, BUSY_S_MAX))
+def _again(task: Task, error: StoreUnavailable | None) -> Exception:
+    """What has the task tried again after a growing pause."""
+    pause = int(min(BUSY_S * 2**task.request.retries, BUSY_S_MAX))
+    retry: Exception = task.retry(exc=error, countdown=pause, max_retries=TRIES_MAX, throw=False)
+    return retry

@@ -23,13 +23,13 @@ from totalizer.rollup.comparison import Part
 from totalizer.rollup.marks import WORK_TABLES
 from totalizer.rollup.statements import recompute
 from totalizer.store.late import hold_floors
-from totalizer.store.plan import read_rollups
+from totalizer.store.plan import SHARDS, read_rollups
 from totalizer.window import BASE
 
 #: Wrong rows of one grain that are repaired in one transaction, and of those how many are recorded in full.
 CELLS_MAX, RECORDED_MAX = 20_000, 1_000
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtext('rollup ' || %s), uuid_hash(%s::uuid) & 15)"
+_LOCK = f"SELECT pg_advisory_xact_lock(hashtext('rollup ' || %s), uuid_hash(%s::uuid) & {SHARDS - 1})"
 _SPANS = """
     INSERT INTO work (organization_id, _bucket, _scope, _rollup)
     SELECT DISTINCT %(organization)s::uuid, date_bin('15 minutes', starts, 'epoch'::timestamptz), 'events', %(rollup)s

@@ -27,6 +27,7 @@ from totalizer.store.tenant import writing_as
 from totalizer.web.answer import json_answer
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 
 #: Entries by default, and the longest silence, seconds.
 HISTORY_DEFAULT, SILENCE_S_MAX = 50, 30 * 86_400
@@ -74,7 +75,8 @@ def alert_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any], f
     ) -> Response[bytes]:
         """Newest first: fired, escalated, repeated, resolved."""
         await enter(authenticator, request, "alerts_read")
-        return json_answer({"history": await _rows(pool, HISTORY, {"rule": rule, "limit": _size(limit)})})
+        size = whole_number("limit", limit, HISTORY_DEFAULT, HISTORY_MAX)
+        return json_answer({"history": await _rows(pool, HISTORY, {"rule": rule, "limit": size})})
 
     @post("/api/alerts/silences", summary="Silence alerts", status_code=201)
     async def silence(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -105,14 +107,6 @@ def _wanted(body: bytes) -> Silence:
         return msgspec.json.decode(body, type=Silence)
     except msgspec.DecodeError as error:
         raise Refused(Refusal.BAD_REQUEST, f"a silence is an object with rule, for_s and reason: {error}") from None
-
-
-def _size(text: str | None) -> int:
-    if text is None:
-        return HISTORY_DEFAULT
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= HISTORY_MAX):
-        raise Refused(Refusal.INVALID_QUERY, f"limit={text[:20]}: write 1 to {HISTORY_MAX}")
-    return int(text)
 
 
 async def _rows(pool: AsyncConnectionPool[Any], query: str, parameters: Any = None) -> list[dict[str, Any]]:

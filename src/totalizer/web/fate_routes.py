@@ -16,6 +16,7 @@ from totalizer.web.answer import json_answer
 from totalizer.web.audit import note
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 from totalizer.web.quarantine import Quarantine, missing
 from totalizer.web.receipts import Receipts
 
@@ -57,7 +58,7 @@ def _book_routes(services: FateServices) -> list[Any]:
     ) -> Response[bytes]:
         """Sums over all and by the hour of receipt: sent = accepted + rejected, and what is accepted has one fate."""
         principal = await enter(services.authenticator, request, "receipts")
-        back = _whole("hours", hours, HOURS_DEFAULT, HOURS_MAX)
+        back = whole_number("hours", hours, HOURS_DEFAULT, HOURS_MAX)
         return json_answer(await fates.books(services.pool, principal.organization_id, back))
 
     return [receipt, stats]
@@ -73,8 +74,8 @@ def _reading_routes(services: FateServices) -> list[Any]:
     ) -> Response[bytes]:
         """Newest first, without their contents."""
         principal = await enter(services.authenticator, request, "quarantine_read")
-        size = _whole("limit", limit, PAGE_DEFAULT, PAGE_MAX)
-        before = None if cursor is None else _whole("cursor", cursor, 1, 2**63 - 1)
+        size = whole_number("limit", limit, PAGE_DEFAULT, PAGE_MAX)
+        before = None if cursor is None else whole_number("cursor", cursor, 1, 2**63 - 1)
         found = await fates.quarantined(
             services.pool, principal.organization_id, event_type=event_type, before=before, limit=size + 1
         )
@@ -120,15 +121,6 @@ def _changing_routes(services: FateServices) -> list[Any]:
         return json_answer({"id": letter_id, "status": "dropped", "event": event})
 
     return [replay, drop]
-
-
-def _whole(name: str, text: str | None, default: int, most: int) -> int:
-    if text is None:
-        return default
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    if not 1 <= number <= most:
-        raise Refused(Refusal.INVALID_QUERY, f"{name}={text[:80]}: must be a whole number from 1 to {most}")
-    return number
 
 
 def _corrections(body: bytes) -> dict[str, Any]:

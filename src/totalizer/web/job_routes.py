@@ -19,6 +19,7 @@ from totalizer.store.tenant import writing_as
 from totalizer.web.answer import json_answer
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 
 #: Runs in one answer, and by default.
 RUNS_MAX, RUNS_DEFAULT = 500, 50
@@ -52,7 +53,7 @@ def job_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
     ) -> Response[bytes]:
         """Newest first, without what they said: that may name other organisations."""
         await enter(authenticator, request, "jobs_read")
-        found = await job_rows(pool, RUNS, checked(name), _size(limit))
+        found = await job_rows(pool, RUNS, checked(name), whole_number("limit", limit, RUNS_DEFAULT, RUNS_MAX))
         if not found and not await job_rows(pool, "SELECT FROM totalizer.jobs WHERE name = %s", name):
             raise no_job(name)
         return json_answer({"runs": found})
@@ -104,15 +105,6 @@ def checked(name: str) -> str:
     if not name.isidentifier():
         raise no_job(name)
     return name
-
-
-def _size(text: str | None) -> int:
-    if text is None:
-        return RUNS_DEFAULT
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    if not 1 <= number <= RUNS_MAX:
-        raise Refused(Refusal.INVALID_QUERY, f"limit={text[:80]}: must be a whole number from 1 to {RUNS_MAX}")
-    return number
 
 
 def _away() -> Refused:

@@ -21,6 +21,7 @@ from totalizer.usage import reading
 from totalizer.web.answer import json_answer
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 from totalizer.web.usage_counting import UsageCounters
 
 #: Days of one answer, rows of one page, metrics asked of the counters at once.
@@ -75,7 +76,7 @@ def usage_routes(services: UsageServices) -> list[Any]:
                 "start_date is the day and metric_type may be one",
             )  # fmt: skip
         only = metric_type[0] if metric_type else None
-        size, after = _size(limit), _after(cursor)
+        size, after = whole_number("limit", limit, PAGE_DEFAULT, PAGE_MAX), _after(cursor)
         async with snapshot(services.pool, organization_id) as connection:
             rows = await reading.usage_of_day(
                 connection, organization_id, _day("start_date", start_date, _today(services)), only, after, size + 1
@@ -209,15 +210,6 @@ def _day(name: str, text: str | None, default: date) -> date:
     if day is None or not date(1970, 1, 1) <= day <= date(9998, 12, 31):
         raise Refused(Refusal.INVALID_QUERY, f"{name}={text[:40]}: must be a date such as 2025-11-01")
     return day
-
-
-def _size(text: str | None) -> int:
-    if text is None:
-        return PAGE_DEFAULT
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-    if not 1 <= number <= PAGE_MAX:
-        raise Refused(Refusal.INVALID_QUERY, f"limit={text[:40]}: must be a whole number from 1 to {PAGE_MAX}")
-    return number
 
 
 def _cursor(merchant_id: str, metric_type: str) -> str:

@@ -135,7 +135,7 @@ def run_due(form: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
                 OUT.print(f"{name}: {outcome.state.replace('_', ' ')} {outcome.error or ''}".rstrip(), markup=False)
     if form is Format.JSON:
         OUT.print_json(json.dumps({name: outcome._asdict() for name, outcome in outcomes.items()}, default=str))
-    if any(outcome.state in ("failed", "timed_out") for outcome in outcomes.values()):
+    if any(outcome.state in ("failed", "timed_out", "lost") for outcome in outcomes.values()):
         raise typer.Exit(NOT_DONE)
 
 
