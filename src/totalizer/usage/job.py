@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
@@ -131,12 +131,13 @@ class UsageAggregationJob:
 
     def _timed(self, day: date, work: Callable[[Outcome], None]) -> AggregationResult:
         """Do the work, and tell how it went."""
-        started, outcome = self._clock.monotonic(), Outcome(day)
+        outcome = Outcome(day, self._clock)
         try:
             work(outcome)
         except (psycopg.Error, StoreUnavailable, Superseded, JobStopped) as error:
             outcome.fail("", str(error).strip())
-        outcome.finish(round((self._clock.monotonic() - started) * 1000))
+        if not outcome.kept:
+            outcome.finish()
         self._record(outcome)
         self._retries.check()
         return outcome.result
@@ -155,6 +156,8 @@ class UsageAggregationJob:
                 self._move_counters(day, outcome, connections, pattern(day.isoformat()))
                 self._settle(day, outcome, connections, None)
                 self._rebuild(day, outcome, connections)
+            with suppress(psycopg.Error):  # a connection that is lost; another one records it
+                outcome.keep(control)
 
     def _run_merchant(self, day: date, merchant_id: str, outcome: Outcome) -> None:
         logger().info("starting aggregation", job=NAME, date=str(day), merchant=merchant_id)
@@ -170,12 +173,17 @@ class UsageAggregationJob:
         writer = PageWriter(day, outcome.epoch, self._counters, connections, owners, self._retries)
         with ThreadPoolExecutor(self._parallel, "usage") as pool:
             under_way: set[Future[Any]] = set()
+            last: list[bytes] = []
             for keys in self._pages(outcome, names):
                 outcome.note(keys_scanned=outcome.result.keys_scanned + len(keys))
-                under_way.add(pool.submit(writer.write, keys))
+                if last:
+                    under_way.add(pool.submit(writer.write, last))
+                last = keys
                 if len(under_way) > 2 * self._parallel:
                     done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                     outcome.add_pages(future.result() for future in done)
+            # On this thread: opening a connection for the only page takes longer than writing it.
+            outcome.add_pages([writer.write(last)] if last else [])
             outcome.add_pages(future.result() for future in under_way)
         logger().info("found usage keys to process", job=NAME, date=str(day), keys=outcome.result.keys_scanned)
 
@@ -228,7 +236,7 @@ class UsageAggregationJob:
                 logger().warning("the counters have lost their memory, or are new; rebuilding today's", job=NAME)
                 self._counters.begin_whole()
             if lost and day != today:
-                self._retries(partial(self._settle_once, today, Outcome(today), connections, None))
+                self._retries(partial(self._settle_once, today, Outcome(today, self._clock), connections, None))
             if lost or day == today:
                 raised = rebuild(self._counters, connections, today, self._retries.check)
                 outcome.note(counters_rebuilt=raised)
@@ -241,8 +249,9 @@ class UsageAggregationJob:
         if outcome.result.skipped is not None:
             return
         try:
-            with connect(self._dsn) as connection:
-                outcome.keep(connection)
+            if not outcome.kept:
+                with connect(self._dsn, autocommit=True) as connection:
+                    outcome.keep(connection)
         except (psycopg.Error, StoreUnavailable) as error:
             logger().warning(
                 "the run could not be recorded", job=NAME, date=str(outcome.result.date), reason=str(error).strip()

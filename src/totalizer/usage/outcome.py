@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from totalizer.clock import Clock
 from totalizer.store import usage_runs
 from totalizer.telemetry import logger
 from totalizer.usage.result import ERRORS_MAX, AggregationResult, KeyFailure
@@ -23,13 +24,17 @@ class Outcome:
 
     Args:
         day: that it is for.
+        clock: time source; the run begins now.
 
     Attributes:
         result: what the caller gets, as far as it has come.
         epoch: of the run; None if it is not fenced.
+        kept: True once it is recorded.
     """
 
-    def __init__(self, day: date) -> None:
+    def __init__(self, day: date, clock: Clock) -> None:
+        self._clock, self._began = clock, clock.monotonic()
+        self.kept = False
         self.result = AggregationResult(day, success=True)
         self.epoch: int | None = None
         self._failures: dict[str, str] = {}
@@ -54,14 +59,21 @@ class Outcome:
             for key, reason in page.failures.items():
                 self.fail(key, reason)
 
-    def finish(self, duration_ms: int) -> None:
+    def finish(self) -> None:
         """Nothing more is done."""
+        duration_ms = round((self._clock.monotonic() - self._began) * 1000)
         listed = [] if self._broken is None else [KeyFailure("", self._broken)]
         listed += [KeyFailure(*failure) for failure in self._failures.items()]
         self.note(duration_ms=duration_ms, errors=tuple(listed[:ERRORS_MAX]))
 
     def keep(self, connection: Connection[Any]) -> None:
-        """Record the run and what failed in it; in the connection's transaction."""
+        """Record the run and what failed in it, over a connection that commits by itself."""
+        self.finish()
+        with connection.transaction():
+            self._keep(connection)
+        self.kept = True
+
+    def _keep(self, connection: Connection[Any]) -> None:
         done = self.result
         # A merchant's run sees a part of the day only: it mends nothing of the others, and is no run of the day.
         whole = self.epoch is not None and self._broken is None and done.redis == "ok"
