@@ -10,9 +10,10 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 from totalizer import __version__
+from totalizer.clock import SYSTEM_CLOCK
 from totalizer.outgoing import SCOPE
 from totalizer.telemetry import logger
 
@@ -20,7 +21,21 @@ from totalizer.telemetry import logger
 END_S = 2.0
 #: Spans made of one piece of work at most, however many traced batches it holds.
 SPANS_MAX = 100
+#: Seconds until OpenTelemetry may say the same again.
+REPEAT_S = 10.0
 _FORM = "traceparent"
+
+
+class Kept(NamedTuple):
+    """A request's span that is kept.
+
+    Attributes:
+        parent: the context it begins in.
+        trace_id: of its trace.
+    """
+
+    parent: Any
+    trace_id: int
 
 
 class Tracing:
@@ -36,35 +51,61 @@ class Tracing:
 
     def __init__(self, endpoint: str, component: str) -> None:
         from opentelemetry import trace
+        from opentelemetry.context import Context
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         # What the environment says of the service is stronger.
         resource = Resource.create({"service.name": SCOPE, "service.version": __version__})
         resource = resource.merge(OTELResourceDetector().detect())
+        ids = RandomIdGenerator()
         self._provider = TracerProvider(
-            resource=resource.merge(Resource({"totalizer.component": component})), shutdown_on_exit=False
-        )
+            resource=resource.merge(Resource({"totalizer.component": component})), shutdown_on_exit=False,
+            id_generator=ids,
+        )  # fmt: skip
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
         self._api, self._tracer = trace, self._provider.get_tracer(SCOPE, __version__)
-        self._form = TraceContextTextMapPropagator()
+        self._form, self._sample = TraceContextTextMapPropagator(), self._provider.sampler.should_sample
+        self._ids, self._draw, self._nothing = ids, ids.generate_trace_id, Context()
 
-    @contextmanager
-    def request(self, method: str, headers: Mapping[str, str]) -> Iterator[Any]:
-        """A span that is current while a request is answered, the child of the sender's if it names one.
+    def kept(self, headers: Mapping[str, str]) -> Kept | None:
+        """How the span of a request begins, the child of the sender's if it names one; None if it is not kept.
+
+        Asked before anything is made: what is not kept, which is most, costs a tenth of a span.
 
         Args:
-            method: of the request.
             headers: of the request.
         """
         given = headers.get(_FORM)
-        parent = None if given is None else self._form.extract({_FORM: given})
-        with self._tracer.start_as_current_span(
-            method, parent, kind=self._api.SpanKind.SERVER, attributes={"http.request.method": method}
-        ) as span:
+        parent, trace_id = self._nothing, 0
+        if given is not None:
+            parent = self._form.extract({_FORM: given}, parent)
+            trace_id = self._api.get_current_span(parent).get_span_context().trace_id
+        trace_id = trace_id or self._draw()
+        decision = self._sample(parent, trace_id, "request").decision
+        return Kept(parent, trace_id) if decision.is_sampled() else None  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def request(self, method: str, kept: Kept) -> Iterator[Any]:
+        """A span that is current while a request is answered.
+
+        Args:
+            method: of the request.
+            kept: how it begins.
+        """
+        # The trace for which it was decided, and no other one, for which it would be decided again.
+        self._ids.generate_trace_id = lambda: kept.trace_id  # type: ignore[method-assign]
+        try:
+            span = self._tracer.start_span(
+                method, kept.parent, kind=self._api.SpanKind.SERVER, attributes={"http.request.method": method}
+            )
+        finally:
+            self._ids.generate_trace_id = self._draw  # type: ignore[method-assign]
+        with self._api.use_span(span, end_on_exit=True):
             yield span
 
     def current(self) -> str | None:
@@ -124,10 +165,18 @@ class Tracing:
 
 
 class _Forward(logging.Handler):
-    """What OpenTelemetry says, as a line of our log."""
+    """What OpenTelemetry says, as lines of our log, each kind once in REPEAT_S: it says some for every span."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        logger().warning("traces", reason=record.getMessage())
+        """Log it."""
+        now = SYSTEM_CLOCK.monotonic()
+        if now - self._said.get(str(record.msg), float("-inf")) >= REPEAT_S:
+            self._said[str(record.msg)] = now
+            logger().warning("traces are not delivered", reason=record.getMessage())
 
 
 #: That of this process; None while nothing is traced, which is all that anybody asks then.
@@ -154,7 +203,7 @@ def start(endpoint: str | None, component: str) -> None:
         return
     theirs = logging.getLogger("opentelemetry")
     if not any(isinstance(handler, _Forward) for handler in theirs.handlers):
-        theirs.addHandler(_Forward(logging.WARNING))
+        theirs.addHandler(_Forward())
         theirs.propagate = False
 
 

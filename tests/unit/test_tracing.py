@@ -58,13 +58,32 @@ def test_work_for_several_has_a_span_for_each_that_is_one(on: Tracing) -> None:
 
 
 def test_what_the_sender_does_not_keep_is_not_handed_on(on: Tracing) -> None:
+    assert on.kept({"traceparent": f"{TRACE[:-1]}0"}) is None
+    kept = on.kept({"traceparent": TRACE})
+    assert kept is not None
     assert on.current() is None
-    with on.request("POST", {"traceparent": f"{TRACE[:-1]}0"}):
-        assert on.current() is None
-    with on.request("POST", {"traceparent": TRACE}):
+    with on.request("POST", kept):
         handed = on.current()
         assert handed is not None
         assert handed.startswith(TRACE[:36])
+    assert on.current() is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"traceparent": "nonsense"}])
+def test_a_share_of_what_nobody_has_begun_is_kept_each_in_the_trace_it_was_decided_for(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch, on: Tracing
+) -> None:
+    tracing.stop()
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
+    tracing.start(NOWHERE, "tests")
+    assert tracing.ON is not None
+    found = [tracing.ON.kept(headers) for _ in range(200)]
+    assert 50 < len([each for each in found if each is None]) < 150
+    for each in found:
+        if each is not None:
+            with tracing.ON.request("GET", each):
+                assert (tracing.ON.current() or "").startswith(f"00-{each.trace_id:032x}-")
 
 
 def test_without_opentelemetry_it_is_said_once_and_all_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from totalizer import tracing
 from totalizer.event import with_trace
 from totalizer.journal import Journal
-from totalizer.tracing import Tracing
+from totalizer.tracing import Kept, Tracing
 from totalizer.web.exchange import Exchange
 from totalizer.web.front import Front
 
@@ -31,19 +31,21 @@ class TracedJournal:
 
 
 class TracedFront(Front):
-    """As `Front`, with a span around each HTTP request."""
+    """As `Front`, with a span around each HTTP request that is kept."""
 
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
-        if scope.proto != "http" or tracing.ON is None:
+        on = tracing.ON
+        kept = None if on is None or scope.proto != "http" else on.kept(scope.headers)
+        if on is None or kept is None:
             return super().__rsgi__(scope, proto)
-        return self._traced(scope, proto, tracing.ON)
+        return self._traced(scope, proto, on, kept)
 
-    async def _traced(self, scope: Any, proto: Any, on: Tracing) -> None:
+    async def _traced(self, scope: Any, proto: Any, on: Tracing, kept: Kept) -> None:
         path, routes = scope.path, None
         if scope.method == "POST":
             routes = self._ingest.routes.get(path)
         exchange = Exchange(proto, "" if routes is None else path, self.closing)
-        with on.request(scope.method, scope.headers) as span:
+        with on.request(scope.method, kept) as span:
             try:
                 await (self._ask(scope, exchange) if routes is None else self._ingest(scope, exchange, routes))
             finally:
