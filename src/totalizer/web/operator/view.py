@@ -6,7 +6,7 @@ from totalizer.health.check import CheckResult
 from totalizer.web.operator.door import PATH
 from totalizer.web.operator.facts import Shown
 from totalizer.web.operator.markup import Child, Markup, document, h
-from totalizer.web.operator.sections import Desk, alerts, health, jobs, lag, quarantine, runs
+from totalizer.web.operator.sections import Desk, alerts, changes, health, jobs, lag, quarantine, runs
 from totalizer.web.operator.words import badge, prose
 
 _TITLE = "Totalizer · operations"
@@ -26,13 +26,15 @@ def page(shown: Shown, desk: Desk, title: str, said: str | None) -> bytes:
         "form", _token(desk.token), h("span", title, class_="who"), h("button", "Sign out", class_="plain"),
         method="post", action=f"{PATH}/sign-out",
     )  # fmt: skip
-    links = [h("a", name, href=f"#{anchor}") for anchor, name in _SECTIONS]
+    sections = [*_SECTIONS, ("changes", "Changes")] if "audit_read" in desk.actions else _SECTIONS
+    links = [h("a", name, href=f"#{anchor}") for anchor, name in sections]
     return _page(
         [
             h("header", h("h1", "Operations ", _state(shown)), h("nav", links, aria_label="Sections"), out),
             h(
                 "main", h("p", said, class_="said", role="status") if said else None, _stale(), _troubles(shown),
                 lag(shown), alerts(shown, desk), health(shown), quarantine(shown, desk), jobs(shown, desk), runs(shown),
+                changes(shown, desk),
             ),
         ]
     )  # fmt: skip
