@@ -127,6 +127,7 @@ def test_others_are_told_who_may(stack: Stack, scope: str) -> None:
     answer = visitor.sign_in()
     assert answer.status == 403
     assert b"may not jobs_read" in answer.data
+    assert b"totalizer keys create default --name operator --scope admin" in answer.data
     assert "totalizer_ops" not in visitor.cookies
     assert visitor.get("/ops/lag.json").status == 401
 
