@@ -181,7 +181,7 @@ def test_commands_find_the_running_stack(install: Install) -> None:
     install.up()
     status = install.run("status")
     assert status.returncode == 0
-    assert "ready" in status.stdout.splitlines()[-1]
+    assert any(line.split() == ["Ready", "ready"] for line in status.stdout.splitlines()), status.stdout
     roles = {"app": "totalizer_app", "writer": "totalizer_writer", "refresher": "totalizer_refresher"}
     for role, user in {**roles, "owner": "totalizer_owner", "postgres": "postgres"}.items():
         done = install.run(
