@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from support import PATIENCE_S, RunningStack
+from support import PATIENCE_S, RunningStack, free_port
 
 #: What a terminal is told when another screen is shown, when that is left, and when its cursor is shown again.
 ENTERED, LEFT, CURSOR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h"
@@ -23,11 +23,18 @@ def command(home: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "totalizer", "status", *arguments, "--home", str(home)]
 
 
-def test_what_does_not_run_is_3(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path / "[odd]", "--format", "json"), capture_output=True, text=True, check=False)
-    told = json.loads(done.stdout)
-    assert (done.returncode, told["running"]) == (3, False)
-    assert "[odd]" in told["message"]
+def test_where_no_stack_runs_the_settings_say_what_is_looked_over(tmp_path: Path) -> None:
+    environment = {
+        **os.environ, "DATABASE_URL": f"postgresql://127.0.0.1:{free_port()}/none", "PORT": str(free_port()),
+        "TOTALIZER_SECRET": "a secret of this test",
+    }  # fmt: skip
+    done = subprocess.run(command(tmp_path), env=environment, capture_output=True, text=True, check=False)
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 3, "nothing runs on this data folder"
+    for words in ("Running nothing on this data folder", "Ready not ready (no answer)", "unhealthy, ",
+                  "critical database: ", "→ Start PostgreSQL", "Alerts none stands"):  # fmt: skip
+        assert words in text, text
+    assert (done.stderr, "a secret" in text) == ("", False)
 
 
 def test_programs_get_a_line_for_each_look(running_stack: RunningStack) -> None:
@@ -41,6 +48,7 @@ def test_programs_get_a_line_for_each_look(running_stack: RunningStack) -> None:
     for told in (first, second):
         assert (told["running"], told["url"], told["ready"]) == (True, running_stack.url, True)
         assert {"api", "loader", "scheduler", "monitor"} <= told["pids"].keys()
+        assert {"api", "loader", "scheduler"} <= set(told["components"])
         assert {check["name"] for check in told["health"]["checks"]} >= {"database", "loader_lag", "rollup_lag"}
         assert isinstance(told["alerts"], list)
     assert second["health"]["timestamp"] > first["health"]["timestamp"]

@@ -1,6 +1,7 @@
 """What `totalizer status` tells of a data folder: what runs there, how it is, and what to do about what is wrong.
 
-It asks the checks itself, so that it knows as much while the API or the database is away.
+It makes the checks itself, so that it knows as much while the API or the database is away. What runs is a whole stack
+of `totalizer up`, or processes that something else starts, one by one.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from totalizer.alerts import shown
-from totalizer.app import dsn_of, gatherer_of
+from totalizer.app import dsn_of, gatherer_of, metrics_of
 from totalizer.errors import StoreUnavailable
 from totalizer.health.report import Report
-from totalizer.ops.reach import health
+from totalizer.metrics.slot import slots
+from totalizer.ops.reach import health, local_url
 from totalizer.ops.state import State
 from totalizer.settings import Settings
 from totalizer.store.connect import connected
@@ -24,22 +26,31 @@ from totalizer.store.roles import Role
 
 
 class Overview(NamedTuple):
-    """How a stack is at a moment.
+    """How it is at a moment.
 
     Attributes:
-        state: what runs.
-        home: its data folder.
+        home: data folder.
+        state: what `totalizer up` runs on it; None if it does not.
+        components: which parts run on it, whoever has started them: api, loader, scheduler, worker.
+        url: base of page and API.
         api_status, api_said: the API's answer to whether it is ready; 0 and the reason if there is none.
         report: of the checks.
         alerts: those that stand: from the database, or from this machine's monitor while that is away.
     """
 
-    state: State
     home: Path
+    state: State | None
+    components: tuple[str, ...]
+    url: str
     api_status: int
     api_said: str
     report: Report
     alerts: list[dict[str, Any]]
+
+    @property
+    def running(self) -> bool:
+        """True if anything runs here."""
+        return self.state is not None or bool(self.components)
 
     @property
     def api(self) -> str:
@@ -50,20 +61,19 @@ class Overview(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """For programs."""
-        state = asdict(self.state)
-        running = {name: state[name] for name in ("pid", "started_at", "url", "pids")}
-        ready = self.api_status == 200
+        stack = {} if self.state is None else asdict(self.state)
         return {
-            "running": True, "home": str(self.home), **running, "ready": ready, "health": self.report.document(),
-            "alerts": self.alerts,
+            "running": self.running, "home": str(self.home), "url": self.url, "ready": self.api_status == 200,
+            "components": self.components, **{name: stack.get(name) for name in ("pid", "started_at", "pids")},
+            "alerts": self.alerts, "health": self.report.document(),
         }  # fmt: skip
 
 
 class Lookout:
-    """Looks a running stack over, again and again; for a with-block.
+    """Looks an installation over, again and again; for a with-block.
 
     Args:
-        settings: of the stack.
+        settings: of the stack, or of the environment if that names a database.
         home: its data folder.
     """
 
@@ -71,12 +81,18 @@ class Lookout:
         self._settings, self._home = settings, home
         self._gatherer = gatherer_of(settings, Role.REFRESHER)
 
-    def look(self, state: State) -> Overview:
-        """How it is now; takes some seconds if something does not answer."""
+    def look(self, state: State | None) -> Overview:
+        """How it is now; takes some seconds if something does not answer.
+
+        Args:
+            state: of what `totalizer up` runs; None if it does not.
+        """
         report = self._gatherer()
-        host, _, port = state.url.removeprefix("http://").rpartition(":")
+        url = local_url(self._settings.host, self._settings.port) if state is None else state.url
+        host, _, port = url.removeprefix("http://").rpartition(":")
         status, said = health(host.strip("[]"), int(port))
-        return Overview(state, self._home, status, said, report, self._alerts(report))
+        running = tuple(sorted({each.component for each in slots(metrics_of(self._settings)) if each.alive}))
+        return Overview(self._home, state, running, url, status, said, report, self._alerts(report))
 
     def _alerts(self, report: Report) -> list[dict[str, Any]]:
         if report.facts.database.facts is not None:

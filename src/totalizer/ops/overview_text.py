@@ -21,15 +21,25 @@ ALERTS_NAMED_MAX = 5
 
 def overview_lines(overview: Overview) -> str:
     """One screen: what runs, how it is, what is wrong and what to do."""
-    report, state = overview.report, overview.state
+    report = overview.report
     named = [
-        *rows(state, overview.home), ("Running", f"since {state.started_at} as pid {state.pid}"),
+        *_running(overview),
         ("Lag", _lag(overview)), ("Alerts", _alerts(overview)), ("Ready", overview.api),
     ]  # fmt: skip
     bad = report.bad
     well = f"{len(report.results) - len(bad)} of {len(report.results)} checks found nothing"
     head = f"[{_COLOURS[report.status]}]{report.status}[/], {well}"
     return "\n".join((lines(named), "", head, *(_trouble(one) for one in bad)))
+
+
+def _running(overview: Overview) -> list[tuple[str, str]]:
+    state = overview.state
+    if state is not None:
+        return [*rows(state, overview.home), ("Running", f"since {state.started_at} as pid {state.pid}")]
+    return [
+        ("API", overview.url), ("PostgreSQL", "the one named by DATABASE_URL or DB_HOST"),
+        ("Data", str(overview.home)), ("Running", ", ".join(overview.components) or "nothing on this data folder"),
+    ]  # fmt: skip
 
 
 def _lag(overview: Overview) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -19,7 +21,7 @@ from totalizer.ops.console import OUT
 from totalizer.ops.lazy import server_part
 
 if TYPE_CHECKING:
-    from totalizer.ops.overview import Lookout
+    from totalizer.ops.overview import Lookout, Overview
     from totalizer.ops.state import State
 
 #: Exit code when nothing runs, as `systemctl status` has it.
@@ -31,7 +33,7 @@ WATCH_S, WATCH_S_MIN = 2.0, 1.0
 def status(
     seconds: Annotated[
         Optional[float],  # noqa: UP045 - Typer reads the annotation at run time
-        typer.Argument(metavar="[SECONDS]", help=f"With --watch: between two looks; {WATCH_S:g}.", show_default=False),
+        typer.Argument(metavar="SECONDS", help=f"With --watch: between two looks; {WATCH_S:g}.", show_default=False),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
     form: FormatOption = Format.TEXT,
@@ -39,22 +41,25 @@ def status(
 ) -> None:
     """Show what runs, where, how it is, and what to do about what is wrong. Exit code 3 when nothing runs."""
     pause_s = _pause(seconds, watch=watch)
-    folder = own_settings(home).home.expanduser().resolve()
-    state = _running(folder)
-    if isinstance(state, str):
+    settings = own_settings(home)
+    folder = settings.home.expanduser().resolve()
+    # Where each process is started by itself, the settings say where the database is.
+    if isinstance(state := _running(folder), str) and not settings.database_configured():
         _tell(_absent(folder, state, form), form)
         raise typer.Exit(NOT_RUNNING)
     server_part("totalizer.telemetry").configure_logging("error", "status")
     with server_part("totalizer.ops.overview").Lookout(stack_settings(home), folder) as lookout:
         if not watch:
-            _tell(_shown(lookout, folder, form), form)
-            return
+            overview = lookout.look(None if isinstance(state, str) else state)
+            _tell(_shown(overview, form), form)
+            raise typer.Exit(0 if overview.running else NOT_RUNNING)
+        look = partial(_looked, lookout, folder, form, bare=settings.database_configured())
         # Ctrl-C is how it ends, and nothing has failed.
         with suppress(KeyboardInterrupt):
             if form is Format.TEXT and OUT.is_terminal:
-                _live(lookout, folder, pause_s)
+                _live(look, pause_s)
             else:
-                _stream(lookout, folder, pause_s, form)
+                _stream(look, pause_s, form)
 
 
 def _pause(seconds: float | None, *, watch: bool) -> float:
@@ -82,12 +87,22 @@ def _absent(folder: Path, why: str, form: Format) -> Any:
     return {"running": False, "home": str(folder), "message": why} if form is Format.JSON else escape(why)
 
 
-def _shown(lookout: Lookout, folder: Path, form: Format) -> Any:
-    """How it is now: a document, or lines of Rich markup."""
+def _looked(lookout: Lookout, folder: Path, form: Format, *, bare: bool) -> Any:
+    """How it is now: a document, or lines of Rich markup.
+
+    Args:
+        lookout: looks.
+        folder: data folder.
+        form: for whom.
+        bare: True if there is something to look over without a stack, too.
+    """
     state = _running(folder)
-    if isinstance(state, str):
+    if isinstance(state, str) and not bare:
         return _absent(folder, state, form)
-    overview = lookout.look(state)
+    return _shown(lookout.look(None if isinstance(state, str) else state), form)
+
+
+def _shown(overview: Overview, form: Format) -> Any:
     if form is Format.JSON:
         return overview.document()
     return server_part("totalizer.ops.overview_text").overview_lines(overview)
@@ -100,19 +115,19 @@ def _tell(content: Any, form: Format) -> None:
         OUT.print(content)
 
 
-def _live(lookout: Lookout, folder: Path, pause_s: float) -> None:
+def _live(look: Callable[[], Any], pause_s: float) -> None:
     """The screen, kept up to date; what the terminal showed before is there again when Ctrl-C ends it."""
     with Live(console=OUT, screen=True, auto_refresh=False) as live:
         while True:
-            content = f"{_shown(lookout, folder, Format.TEXT)}\n\nevery {pause_s:g} s; Ctrl-C ends it"
+            content = f"{look()}\n\nevery {pause_s:g} s; Ctrl-C ends it"
             live.update(Text.from_markup(content, emoji=False, overflow="fold"), refresh=True)
             SYSTEM_CLOCK.sleep(pause_s)
 
 
-def _stream(lookout: Lookout, folder: Path, pause_s: float, form: Format) -> None:
+def _stream(look: Callable[[], Any], pause_s: float, form: Format) -> None:
     """For files and programs: one after the other, JSON as a line each."""
     while True:
-        content = _shown(lookout, folder, form)
+        content = look()
         OUT.print(json.dumps(content, default=str) if form is Format.JSON else content, markup=form is Format.TEXT)
         OUT.file.flush()
         SYSTEM_CLOCK.sleep(pause_s)
