@@ -19,7 +19,8 @@ from totalizer.jobs.leash import LimitedRun
 from totalizer.metrics import MEASURES
 from totalizer.metrics.table import JOBS
 from totalizer.settings import Settings
-from totalizer.store import runs
+from totalizer.store import audit, runs
+from totalizer.store.audit import Actor, Change
 from totalizer.store.connect import connect
 from totalizer.store.roles import Role
 from totalizer.store.runs import Beginning, Ending
@@ -56,6 +57,7 @@ class Order(NamedTuple):
     request_id: int | None = None
     ticket: str | None = None
     progress: Callable[[int, int], None] | None = None
+    by: Actor | None = None
     scheduled: bool = False
 
 
@@ -96,7 +98,7 @@ class Runner:
 
     def run_now(
         self, job: Job, arguments: Mapping[str, Any] | None = None, *, request_id: int | None = None,
-        ticket: str | None = None, progress: Callable[[int, int], None] | None = None,
+        ticket: str | None = None, progress: Callable[[int, int], None] | None = None, by: Actor | None = None,
     ) -> Outcome:  # fmt: skip
         """Run a job whether it is due or not, also one whose schedule is switched off.
 
@@ -106,12 +108,13 @@ class Runner:
             request_id: the run that was asked for, and is this one.
             ticket: the message that asked for it; it is not done again once it is done, or was lost three times.
             progress: shown how far it is.
+            by: who has it run, for the audit trail; None if nobody types it, or if the request is in there.
 
         Raises:
             OperationError: the arguments are not the job's.
             StoreUnavailable: the database cannot be reached.
         """
-        return self._run(job, Order(job.check(arguments or {}), request_id, ticket, progress))
+        return self._run(job, Order(job.check(arguments or {}), request_id, ticket, progress, by))
 
     def _run(self, job: Job, order: Order) -> Outcome:
         attempt = _Attempt(self, job, order)
@@ -167,7 +170,11 @@ class _Attempt:
             if lost >= ATTEMPTS_MAX:  # a run that ends its process or the database would do so for ever
                 return Outcome("failed", error=f"its process or its connection ended {lost} times; not tried again")
             beginning = beginning._replace(attempt=lost + 1)
-        self._run_id = runs.begin(connection, beginning)
+        with connection.transaction():
+            self._run_id = runs.begin(connection, beginning)
+            if self._run_id is not None and self._order.by is not None:
+                after = {"run": self._run_id, "arguments": beginning.arguments}
+                audit.note_by(connection, self._order.by, Change("job.run", self._job.name, after=after))
         return Outcome("not_due") if self._run_id is None else None
 
     def _kept(self, connection: Connection[Any], ending: Ending) -> Ending:

@@ -28,6 +28,7 @@ COMMANDS = {
     "keys": ("keys", "app"),
     "limits": ("limits", "app"),
     "organizations": ("organizations", "app"),
+    "audit": ("audit", "audit"),
     "verify": ("verify", "verify"),
     "rollup": ("rollup", "app"),
     "ledger": ("ledger", "ledger"),

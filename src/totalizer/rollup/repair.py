@@ -22,6 +22,8 @@ from totalizer.rollup.cell import Cell, find_cells
 from totalizer.rollup.comparison import Part
 from totalizer.rollup.marks import WORK_TABLES
 from totalizer.rollup.statements import recompute
+from totalizer.store import audit
+from totalizer.store.audit import Change
 from totalizer.store.late import hold_floors
 from totalizer.store.plan import SHARDS, read_rollups
 from totalizer.window import BASE
@@ -146,3 +148,5 @@ def _record(connection: Connection[Any], cells: Sequence[Cell], found_by: str, r
             len(cells), json.dumps(changes, default=str),
         ],
     )  # fmt: skip
+    after = {"grain": first.level.suffix, "rows": len(cells), "found_by": found_by}
+    audit.note(connection, Change("rollup.repair", first.rollup, first.organization_id, after=after))

@@ -25,6 +25,7 @@ from totalizer.alerts.shown import (
 from totalizer.errors import Refusal, Refused, StoreUnavailable
 from totalizer.store.tenant import writing_as
 from totalizer.web.answer import json_answer
+from totalizer.web.audit import actor_of
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 from totalizer.web.numbers import whole_number
@@ -84,7 +85,7 @@ def alert_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any], f
         principal = await enter(authenticator, request, "alerts_silence")
         wanted = _wanted(await request.body())
         values = [wanted.rule, wanted.for_s, wanted.reason, f"organisation {principal.organization_id}"]
-        async with writing_as(pool, principal.organization_id) as connection:
+        async with writing_as(pool, principal.organization_id, actor_of(principal)) as connection:
             [made] = await rows_of(connection, SILENCE, values)
         answer = json_answer({**made, "rule": wanted.rule})
         answer.status_code = 201
@@ -94,7 +95,7 @@ def alert_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any], f
     async def end(request: Request[Any, Any, Any], number: int) -> None:
         """Alerts that stand are told at the next look."""
         principal = await enter(authenticator, request, "alerts_silence")
-        async with writing_as(pool, principal.organization_id) as connection:
+        async with writing_as(pool, principal.organization_id, actor_of(principal)) as connection:
             done = await connection.execute(END_SILENCE.encode(), [number, None])
         if done.rowcount == 0:
             raise Refused(Refusal.NOT_FOUND, f"there is no silence {number} now")

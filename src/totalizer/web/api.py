@@ -19,6 +19,7 @@ from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
 from totalizer.web.alert_routes import alert_routes
+from totalizer.web.audit_routes import audit_routes
 from totalizer.web.export_routes import ExportRoutes, export_routes
 from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import tell_limits
@@ -82,6 +83,7 @@ def create_api(services: Services) -> Litestar:
             *usage_routes(services.usage),
             *job_routes(services.authenticator, services.pool),
             *alert_routes(services.authenticator, services.pool, services.health.gatherer.folder),
+            *audit_routes(services.authenticator, services.pool),
             *live_routes(services.authenticator, services.live, services.seats),
             *metrics_routes(services.metrics),
             *page_routes(),

@@ -13,7 +13,6 @@ from totalizer.collect.bodies import UNDECODABLE
 from totalizer.errors import Refusal, Refused
 from totalizer.query import fates
 from totalizer.web.answer import json_answer
-from totalizer.web.audit import note
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 from totalizer.web.numbers import whole_number
@@ -101,23 +100,14 @@ def _changing_routes(services: FateServices) -> list[Any]:
         """As it is, or with the fields of the body in place of its own; it keeps its id, so it is counted once."""
         principal = await enter(services.authenticator, request, "quarantine_replay")
         corrections = _corrections(await request.body())
-        retried = await services.quarantine.replay(principal.organization_id, letter_id, corrections)
-        fate = retried.fate
-        status = (
-            "quarantined" if retried.reason else "loaded" if fate.loaded else
-            "duplicate" if fate.duplicate else "conflict"
-        )  # fmt: skip
-        note(
-            principal, "event in quarantine tried again", event_id=letter_id, status=status, mended=sorted(corrections)
-        )
-        return json_answer({"id": letter_id, "status": status, "message": retried.reason or None})
+        retried = await services.quarantine.replay(principal, letter_id, corrections)
+        return json_answer({"id": letter_id, "status": retried.status, "message": retried.reason or None})
 
     @delete("/api/metrics/quarantine/{letter_id:int}", status_code=200, summary="Drop an event for good")
     async def drop(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
         """The answer has the event, so that it is not lost unseen; from now on it counts as dropped."""
         principal = await enter(services.authenticator, request, "quarantine_replay")
-        event = await services.quarantine.drop(principal.organization_id, letter_id)
-        note(principal, "event in quarantine dropped", event_id=letter_id)
+        event = await services.quarantine.drop(principal, letter_id)
         return json_answer({"id": letter_id, "status": "dropped", "event": event})
 
     return [replay, drop]

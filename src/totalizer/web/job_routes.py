@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from totalizer.errors import Refusal, Refused, StoreUnavailable
 from totalizer.store.tenant import writing_as
 from totalizer.web.answer import json_answer
+from totalizer.web.audit import Who, actor_of
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 from totalizer.web.numbers import whole_number
@@ -62,7 +63,7 @@ def job_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
     async def run(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
         """It is run by the next scheduler or worker that looks. Asked for again before that, it is the same run."""
         principal = await enter(authenticator, request, "jobs_run")
-        number = await ask_for_run(pool, principal.organization_id, checked(name))
+        number = await ask_for_run(pool, principal, checked(name))
         if number is None:
             raise no_job(name)
         answer = json_answer({"id": number, "job": name, "state": "requested"})
@@ -86,14 +87,14 @@ async def job_rows(pool: AsyncConnectionPool[Any], query: str, *parameters: obje
         raise _away() from error
 
 
-async def ask_for_run(pool: AsyncConnectionPool[Any], organization_id: str, name: str) -> int | None:
+async def ask_for_run(pool: AsyncConnectionPool[Any], who: Who, name: str) -> int | None:
     """Ask for a run; its number, or None if there is no such job.
 
     Raises:
         Refused: the database is away.
     """
     try:
-        async with writing_as(pool, organization_id) as connection:
+        async with writing_as(pool, who.organization_id, actor_of(who)) as connection:
             row = await (await connection.execute("SELECT totalizer.request_job(%s)", [name])).fetchone()
     except StoreUnavailable as error:
         raise _away() from error

@@ -19,7 +19,7 @@ from totalizer.collect.bodies import UNDECODABLE, bad_json
 from totalizer.errors import OperationError, Refusal, Refused, StoreUnavailable
 from totalizer.store import keys
 from totalizer.store.tenant import writing_as
-from totalizer.web.audit import note
+from totalizer.web.audit import Who, actor_of
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 
@@ -63,7 +63,7 @@ def key_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
     async def list_keys(request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Oldest first, without what they are: that is not stored."""
         principal = await enter(authenticator, request, "keys")
-        async with _cursor(pool, principal.organization_id) as cursor:
+        async with _cursor(pool, principal) as cursor:
             rows = await (await cursor.execute(keys.LIST_KEYS)).fetchall()
         return {"keys": [_described(row) for row in rows]}
 
@@ -75,10 +75,9 @@ def key_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
         _check(wanted)
         key = keys.new_key()
         row = keys.new_row(principal.organization_id, wanted.name, key, wanted.scopes, wanted.expires_at)
-        async with _cursor(pool, principal.organization_id) as cursor:
+        async with _cursor(pool, principal) as cursor:
             await _check_room(cursor)
             made: Any = await (await cursor.execute(keys.ADD_KEY, row)).fetchone()
-        note(principal, "API key made", key_id=str(made.id), scopes=wanted.scopes)
         return {"id": made.id, "key": key, "name": wanted.name, "scopes": wanted.scopes, "expires_at": made.expires_at}
 
     @post(_PATH + "/{key_id:str}/rotate", summary="Replace an API key", status_code=201)
@@ -86,21 +85,18 @@ def key_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> 
         """A new key with the same name, scopes and length of life; the old one goes on for `overlap_s` seconds."""
         principal = await enter(authenticator, request, "keys")
         overlap = timedelta(seconds=_decoded(await request.body() or b"{}", Rotation).overlap_s)
-        async with _cursor(pool, principal.organization_id) as cursor:
+        async with _cursor(pool, principal) as cursor:
             await _check_room(cursor)
-            replaced = await _rotate(cursor, key_id, overlap)
-        note(principal, "API key rotated", key_id=str(replaced["old_id"]), replaced_by=str(replaced["id"]))
-        return replaced
+            return await _rotate(cursor, key_id, overlap)
 
     @delete(_PATH + "/{key_id:str}", summary="Revoke an API key", status_code=204)
     async def revoke_key(request: Request[Any, Any, Any], key_id: str) -> Response[None]:
         """It may be accepted for `TOTALIZER_KEY_CACHE_MS` longer."""
         principal = await enter(authenticator, request, "keys")
-        async with _cursor(pool, principal.organization_id) as cursor:
+        async with _cursor(pool, principal) as cursor:
             done = await cursor.execute(keys.REVOKE_KEY, [_id(key_id)])
             if not done.rowcount:
                 raise _no_key(key_id)
-        note(principal, "API key revoked", key_id=_id(key_id))
         return Response(None, status_code=204)
 
     return [list_keys, create_key, rotate_key, revoke_key]
@@ -126,9 +122,12 @@ async def _rotate(cursor: Any, key_id: str, overlap: timedelta) -> dict[str, Any
 
 
 @asynccontextmanager
-async def _cursor(pool: AsyncConnectionPool[Any], organization_id: str) -> AsyncIterator[Any]:
+async def _cursor(pool: AsyncConnectionPool[Any], who: Who) -> AsyncIterator[Any]:
     try:
-        async with writing_as(pool, organization_id) as connection, _named(connection) as cursor:
+        async with (
+            writing_as(pool, who.organization_id, actor_of(who)) as connection,
+            _named(connection) as cursor,
+        ):
             yield cursor
     except StoreUnavailable as error:
         detail = "the keys cannot be reached at present; try again"

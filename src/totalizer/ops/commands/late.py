@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -84,7 +83,7 @@ def apply_late(
     """Count held events, and add all that is late to the rollups."""
     selection = _chosen((State.HELD, State.LATE), ids, everything, organization, event_type)
     settings, desk = stack_settings(home), server_part("totalizer.ops.late_desk")
-    released, result = desk.apply(settings, desk.ids_of(settings, selection), getpass.getuser())
+    released, result = desk.apply(settings, desk.ids_of(settings, selection))
     rows = sum(result["rows"].values())
     OUT.print(f"added {result['events']:,} events, of which {released:,} were held, to {rows:,} rows of rollups")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -52,7 +51,7 @@ def verify(
     found = [cell for balance in balances for cell in balance.cells]
     if repair and found:
         with progress_bar("repairing") as progress:
-            repaired = desk.repair_all(settings, balances, getpass.getuser(), progress)
+            repaired = desk.repair_all(settings, balances, progress)
             balances = desk.verify(settings, scope, progress)
     if output is Format.JSON:
         OUT.print_json(json.dumps(_document(balances, found[:cells], repaired), default=str))
