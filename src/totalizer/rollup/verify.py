@@ -1,8 +1,8 @@
-"""Proving that the books balance: ledger = events = every grain of every rollup, for every organisation.
+"""Proving that the books balance: ledger = events = every grain of every rollup = bills, for every organisation.
 
 All of it is read in one snapshot, which several connections share. Each grain is compared with what it is made from:
-minutes and quarters with events, hours and days with quarters, weeks and months with days. What a mark says is behind
-is left out; everything else must be equal to the last digit.
+minutes and quarters with events, hours and days with quarters, weeks and months with days; and `merchant_usage` with
+the events of usage. What a mark says is behind is left out; everything else must be equal to the last digit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from totalizer.errors import OperationError
 from totalizer.rollup.cell import NAMES, Cell, find_cells
 from totalizer.rollup.comparison import Part
 from totalizer.rollup.summing import Sums, Task, run_all, tasks_of
+from totalizer.rollup.usage_books import SOURCE, find_usage_cells, only_late
 from totalizer.rollup.verify_floors import ACCOUNTED_FOR
 from totalizer.store.dead_letters import organization_id_of
 from totalizer.store.plan import Applied, read_applied
@@ -52,7 +53,8 @@ class Balance(NamedTuple):
         events: stored, kept beside the tables since they came late, or removed since they were older than is kept.
         ledger: rows the loader says it stored.
         dirty_buckets: base buckets that are marked, and so not compared.
-        mismatches: for each rollup and grain with any, how many rows differ from what they are made from.
+        mismatches: for each rollup and grain with any, and for `merchant_usage`, how many rows differ from what they
+            are made from.
         cells: those rows, the first of each grain.
     """
 
@@ -69,6 +71,11 @@ class Balance(NamedTuple):
     def exact(self) -> bool:
         """True if nothing differs."""
         return self.events == self.ledger and not self.mismatches
+
+    @property
+    def only_late_usage(self) -> bool:
+        """True if nothing differs but that `merchant_usage` lacks usage which came when its day was over."""
+        return self.events == self.ledger and bool(self.cells) and only_late(self.cells)
 
 
 def verify(
@@ -96,6 +103,8 @@ def verify(
         found = run_all([connection, *helpers], [*counts, *tasks], progress)
         stored = {key.event_type: rows for key, rows in found.items() if key.rollup is None}
         cells = [cell for each in _differing(connection, applied, part, found) for cell in each]
+        if any(rollup is not None and rollup.name == SOURCE for rollup, _ in applied):
+            cells += find_usage_cells(connection, part, CELLS_MAX, ROWS_MAX)
         return [
             balance
             for event_type in _types(applied)
