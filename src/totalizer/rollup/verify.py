@@ -100,7 +100,8 @@ def verify(
         part = Part(_organizations(connection, scope), scope.since)
         tasks = [task for rollup, event_type in applied for task in tasks_of(connection, rollup, event_type, part)]
         counts = [_count_task(event_type, part) for event_type in _types(applied)]
-        found = run_all([connection, *helpers], [*counts, *tasks], progress)
+        with _by_hashes([connection, *helpers]):
+            found = run_all([connection, *helpers], [*counts, *tasks], progress)
         stored = {key.event_type: rows for key, rows in found.items() if key.rollup is None}
         cells = [cell for each in _differing(connection, applied, part, found) for cell in each]
         if any(rollup is not None and rollup.name == SOURCE for rollup, _ in applied):
@@ -153,12 +154,24 @@ def _one_snapshot(connections: Sequence[Connection[Any]]) -> Iterator[None]:
             with _imported(others, row[0]):
                 for connection in connections:
                     # Groups of a piece stay in memory mostly.
-                    connection.execute("SET LOCAL work_mem = '128MB'")
-                    connection.execute("SET LOCAL jit = off")
+                    connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL jit = off")
+                    if others:
+                        # They are the parallel workers.
+                        connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
                 yield
     finally:
         for connection, isolation in zip(connections, before, strict=True):
             connection.isolation_level = isolation
+
+
+@contextmanager
+def _by_hashes(connections: Sequence[Connection[Any]]) -> Iterator[None]:
+    """Without sorts and loops over an index: whole tables are summed up, and the planner expects some hundred rows."""
+    for on in (False, True):
+        for connection in connections:
+            connection.execute(f"SET LOCAL enable_sort = {on}; SET LOCAL enable_nestloop = {on}".encode())
+        if not on:
+            yield
 
 
 @contextmanager
@@ -195,7 +208,7 @@ def _differing(
 def _count_task(event_type: EventType, part: Part) -> Task:
     """How many events are stored, by organisation."""
     statement = (
-        f'SELECT organization_id::text, count(*), 0 FROM events."{event_type.name}" '
+        f'SELECT organization_id, count(*), 0 FROM events."{event_type.name}" '
         "WHERE %(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]) GROUP BY 1"
     )
     return Task(event_type.name, None, None, False, statement, part)
