@@ -192,7 +192,7 @@ def test_verify_fails_when_the_books_do_not_balance(feed: Any, run: Any, command
     feed.send(organization, command_executions=[command()])
     feed.load()
     feed.refresh()
-    assert run("verify").result == {"balances": 1, "events": 1}
+    assert run("verify").result == {"balances": 1, "events": 1, "late_usage_rows": 0}
     feed.administrator.execute("UPDATE analytics.command_usage_1d SET executions = executions + 1")
     outcome = run("verify")
     assert outcome.state == "failed"

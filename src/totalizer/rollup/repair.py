@@ -22,6 +22,7 @@ from totalizer.rollup.cell import Cell, find_cells
 from totalizer.rollup.comparison import Part
 from totalizer.rollup.marks import WORK_TABLES
 from totalizer.rollup.statements import recompute
+from totalizer.rollup.usage_books import USAGE, find_usage_cells, put_right
 from totalizer.store import audit
 from totalizer.store.audit import Change
 from totalizer.store.late import hold_floors
@@ -91,8 +92,14 @@ def _repair_once(
     """How many rows were wrong, and whether there may be more."""
     connection.execute(_LOCK, [wrong.event_type, wrong.organization_id])
     hold_floors(connection)
-    event_type, rollups = read_rollups(connection, wrong.event_type)
     most = total = 0
+    if wrong.rollup == USAGE:
+        cells = find_usage_cells(connection, Part((wrong.organization_id,)), CELLS_MAX, CELLS_MAX)
+        if cells:
+            put_right(connection, cells)
+            _record(connection, cells, found_by, repaired_by)
+            most = total = len(cells)
+    event_type, rollups = read_rollups(connection, wrong.event_type)
     for rollup in rollups:
         for level in rollup.kept if rollup.name == wrong.rollup else ():
             part = Part((wrong.organization_id,))
