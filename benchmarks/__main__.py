@@ -19,6 +19,7 @@ from totalizer.ops.console import OUT, exit_code_of
 #: Every benchmark: its module is called like it and has `run(quick) -> Iterator[Result]`.
 BENCHMARKS = {
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
+    "export": "rows a second in every format beside COPY; memory of the API process",
     "ingest": "batches and single events until they are stored; idle memory; second start",
     "growth": "what a backfill of rollups costs from 1 million to 20 million events",
     "live": "event sent to WebSocket frame received; what somebody who watches costs the way in",
