@@ -9,6 +9,7 @@ from litestar import MediaType, Request, Response, get, post
 from litestar.params import Parameter
 
 from totalizer.catalog import Catalog, EventType
+from totalizer.collect.bodies import UNDECODABLE, bad_json
 from totalizer.errors import Refusal, Refused
 from totalizer.query.dashboard import Dashboard, parse_dashboard, show
 from totalizer.query.listing import Listing, list_events, parse_listing
@@ -201,8 +202,8 @@ def _etags(request: Asked) -> str | None:
 def _object(body: bytes) -> dict[str, Any]:
     try:
         content = msgspec.json.decode(body or b"{}")
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise Refused(Refusal.BAD_JSON, f"the body is not JSON: {error}") from None
+    except UNDECODABLE as error:
+        raise bad_json(error) from None
     if not isinstance(content, dict):
         raise Refused(Refusal.BAD_JSON, "the body must be an object")
     return content
