@@ -22,6 +22,7 @@ from totalizer.ops.console import OUT, exit_code_of
 BENCHMARKS = {
     "cost": "what the service's telling of itself costs the way in: metrics, request ids and logs, on beside off",
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
+    "export": "rows a second in every format beside COPY; memory of the API process",
     "ingest": "batches and single events until they are stored; idle memory; second start",
     "growth": "what a backfill of rollups costs from 1 million to 10 million events, or 20 million",
     "live": "event sent to WebSocket frame received; what somebody who watches costs the way in",

@@ -114,12 +114,16 @@ class Stack:
 
 
 @contextmanager
-def fresh_stack() -> Iterator[Stack]:
-    """A stack that has just been started in a temporary folder (TMPDIR); in the end it is stopped and removed."""
+def fresh_stack(**settings: str) -> Iterator[Stack]:
+    """A stack that has just been started in a temporary folder (TMPDIR); in the end it is stopped and removed.
+
+    Args:
+        settings: by variable, weaker than the environment's.
+    """
     root = Path(tempfile.mkdtemp(prefix="totalizer-bench-"))
     stack = Stack(root)
     try:
-        stack.start()
+        stack.start(**settings)
         yield stack
     finally:
         with undisturbed():

@@ -15,8 +15,11 @@ from totalizer.query.moments import moment
 from totalizer.query.snapshot import snapshot
 from totalizer.store.audit import ENTRIES, ENTRIES_MAX, Wanted, problem
 from totalizer.web.answer import json_answer
+from totalizer.web.described import run as answers
+from totalizer.web.described.operation import described
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 
 #: Entries by default, and the largest number that one can have.
 ENTRIES_DEFAULT, NUMBER_MAX = 50, 2**63 - 1
@@ -26,7 +29,10 @@ _UTC = ZoneInfo("UTC")
 def audit_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> list[Any]:
     """The route."""
 
-    @get("/api/audit", summary="Who changed what")
+    @get(
+        "/api/audit", summary="Who changed what",
+        **described(answers.AUDIT_TAG, "audit_read", answers.AUDIT, asked={"action": "key", "limit": "50"}),
+    )  # fmt: skip
     async def audit(
         request: Request[Any, Any, Any],
         actor: Annotated[str | None, Parameter(description="Kind, id, name or role of who did it.")] = None,
@@ -37,14 +43,14 @@ def audit_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -
         cursor: Annotated[str | None, Parameter(description="next_cursor of the page before.")] = None,
     ) -> Response[bytes]:
         """Newest first. An organisation sees what was changed of it, and what its own keys and tokens changed."""
-        principal = await enter(authenticator, request, "audit_read")
+        principal = await enter(authenticator, request)
         if action is not None and (why := problem(action)):
             raise Refused(Refusal.INVALID_QUERY, f"action: {why}")
-        size = _whole("limit", limit, ENTRIES_DEFAULT, ENTRIES_MAX)
+        size = whole_number("limit", limit, ENTRIES_DEFAULT, ENTRIES_MAX)
         wanted = Wanted(
             size + 1, principal.organization_id, _text("actor", actor), action,
             moment("since", since, _UTC, is_end=False), moment("until", until, _UTC, is_end=True),
-            None if cursor is None else _whole("cursor", cursor, 1, NUMBER_MAX),
+            None if cursor is None else whole_number("cursor", cursor, 1, NUMBER_MAX),
         )  # fmt: skip
         found = await own_entries(pool, wanted)
         page = found[:size]
@@ -72,12 +78,3 @@ def _text(name: str, text: str | None) -> str | None:
     if text is not None and "\0" in text:
         raise Refused(Refusal.INVALID_QUERY, f"{name}: has a NUL character, and nothing here has one")
     return text
-
-
-def _whole(name: str, text: str | None, default: int, most: int) -> int:
-    if text is None:
-        return default
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    if not 1 <= number <= most:
-        raise Refused(Refusal.INVALID_QUERY, f"{name}={text[:80]}: must be a whole number from 1 to {most}")
-    return number
