@@ -42,7 +42,7 @@ _FORMATS = {"date-time": "time", "uuid": "UUID", "binary": "bytes"}
 #: In the order in which one needs them.
 _TAGS = (
     "Sending events", "What became of events", "Asking", "Live windows", "Exports", "Usage", "Keys", "Jobs", "Alerts",
-    "Health",
+    "Audit", "Health",
 )  # fmt: skip
 
 Json = dict[str, Any]
