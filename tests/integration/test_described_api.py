@@ -166,7 +166,8 @@ def test_every_route_asks_for_what_it_says_it_needs(administrator: Stack) -> Non
             assert ask(administrator, *request, key="tz_nobody").status == 401, (method, path)
 
 
-def test_made_up_requests_are_answered_as_is_described(stack: Stack) -> None:
+def test_made_up_requests_are_answered_as_is_described(administrator: Stack) -> None:
+    stack = administrator
     with stack.running.connect(None) as connection:
         key = create_key(connection, stack.organization_id, "reads all", ("ingest", "query", "export"))
     headers = {"authorization": f"Bearer {key}"}
