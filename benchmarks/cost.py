@@ -14,6 +14,7 @@ from typing import NamedTuple
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.database import Database
+from benchmarks.own_work import own_work
 from benchmarks.plain import AS_IT_IS, PLAIN
 from benchmarks.progress import note
 from benchmarks.result import Result
@@ -38,13 +39,15 @@ class Size(NamedTuple):
     Attributes:
         events: of a round.
         rounds: of each side, by turns.
+        turns: of each side, without a network.
     """
 
     events: int
     rounds: int
+    turns: int
 
 
-FULL, QUICK = Size(events=10_000, rounds=31), Size(events=6000, rounds=5)
+FULL, QUICK = Size(events=10_000, rounds=31, turns=400), Size(events=6000, rounds=3, turns=60)
 
 
 class Played(NamedTuple):
@@ -60,8 +63,9 @@ class Played(NamedTuple):
 
 
 def run(quick: bool) -> Iterator[Result]:
-    """Processor time and rate, each side by turns."""
+    """The event loop's own work, then the whole process, each side by turns."""
     size = QUICK if quick else FULL
+    yield _result("own work of the event loop, a request", "µs", [(b / a, a, b) for a, b in own_work(size.turns)])
     with (
         fresh_stack() as stack, tempfile.TemporaryDirectory(prefix="totalizer-bench-") as name,
         _side(stack, Path(name), AS_IT_IS, size) as ours, _side(stack, Path(name), PLAIN, size) as plain,

@@ -48,15 +48,15 @@ class PlainFront(Front):
 def create_plain_front(listener: int) -> Front:
     """The RSGI application without what it tells of itself. Called by the server, in the process that serves."""
     for owner, method in ((Series, "add"), (Gauges, "look")):
-        setattr(owner, method, _nothing)
+        setattr(owner, method, nothing)
     front = _create(listener)
     front.__class__ = PlainFront
-    front._ingest.on_answered = _nothing
+    front._ingest.on_answered = nothing
     return front
 
 
-def _nothing(*_: object) -> None:
-    pass
+def nothing(*_: object) -> None:
+    """Do nothing, whatever it is told."""
 
 
 def main() -> None:

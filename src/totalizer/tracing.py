@@ -105,7 +105,7 @@ class Tracing:
             )
         finally:
             self._ids.generate_trace_id = self._draw  # type: ignore[method-assign]
-        with self._api.use_span(span, end_on_exit=True):
+        with self._ended(span):
             yield span
 
     def current(self) -> str | None:
@@ -123,13 +123,11 @@ class Tracing:
         """
         with ExitStack() as stack:
             made = [
-                stack.enter_context(
-                    self._tracer.start_as_current_span(
-                        name, parent, kind=self._api.SpanKind.CONSUMER, attributes=attributes
-                    )
-                )
+                stack.enter_context(self._ended(self._tracer.start_span(
+                    name, parent, kind=self._api.SpanKind.CONSUMER, attributes=attributes
+                )))
                 for parent in self._contexts(parents)
-            ]
+            ]  # fmt: skip
             yield tuple(told for span in made if (told := self._told(span)) is not None)
 
     def done(self, name: str, parents: Iterable[str], began_ns: int) -> None:
@@ -155,6 +153,16 @@ class Tracing:
             # What cannot be read is no parent; it must not begin a trace of its own.
             if self._api.get_current_span(context).get_span_context().is_valid:
                 yield context
+
+    @contextmanager
+    def _ended(self, span: Any) -> Iterator[Any]:
+        """A span that is current within, and ends then. Of an error it tells the kind: its words may hold an event."""
+        with self._api.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+            try:
+                yield span
+            except BaseException as error:
+                span.set_status(self._api.StatusCode.ERROR, type(error).__name__)
+                raise
 
     def _told(self, span: Any) -> str | None:
         if not span.get_span_context().trace_flags.sampled:

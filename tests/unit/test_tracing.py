@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -84,6 +85,15 @@ def test_a_share_of_what_nobody_has_begun_is_kept_each_in_the_trace_it_was_decid
         if each is not None:
             with tracing.ON.request("GET", each):
                 assert (tracing.ON.current() or "").startswith(f"00-{each.trace_id:032x}-")
+
+
+def test_of_an_error_a_span_tells_the_kind_and_not_the_words(on: Tracing, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(on._provider._active_span_processor, "on_end", ended.append)
+    with pytest.raises(ValueError, match="secret"), on.work("load", [TRACE], {}):
+        raise ValueError("a secret")
+    [span] = ended
+    assert (span.status.is_ok, span.status.description, span.events) == (False, "ValueError", ())
 
 
 def test_without_opentelemetry_it_is_said_once_and_all_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
