@@ -228,10 +228,10 @@ def test_what_jobs_do_too_is_told_only_of_people(refused: Refused, tmp_path: Pat
     assert (again["action"], again["target"], again["after"]) == (
         "dead_letter.retry",
         "command_executions",
-        {"id": one, "status": "quarantined"},
+        {"number": one, "status": "quarantined"},
     )
     assert (dropped["action"], dropped["before"]) == ("dead_letter.drop", {"ids": [two, three]})
-    assert (stored["after"], stored["organization_id"]) == ({"id": one, "status": "loaded"}, refused.organization)
+    assert (stored["after"], stored["organization_id"]) == ({"number": one, "status": "loaded"}, refused.organization)
 
 
 def test_what_is_done_to_rollups_is_told_only_of_people(feed: Any, command: Any) -> None:

@@ -96,7 +96,8 @@ def test_what_is_mended_is_stored_under_its_id_once(strict: Strict) -> None:
     assert strict.fates(answer["receipt"])["duplicate"] == 1, "its id is known by now"
     fixed = [one["after"] for one in strict.ask("GET", "/api/audit?action=dead_letter.fix")[1]["data"]]
     assert fixed == [
-        {"id": one["quarantine_id"], "status": "loaded", "fields": ["execution_time_ms"]} for one in (nameless, named)
+        {"number": one["quarantine_id"], "status": "loaded", "fields": ["execution_time_ms"]}
+        for one in (nameless, named)
     ]
 
 

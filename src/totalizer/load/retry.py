@@ -132,7 +132,7 @@ class DeadLetterLoader:
 
 
 def _change(letter: DeadLetter, retried: Retried, mended: Mended | None) -> Change:
-    after: dict[str, Any] = {"id": letter.id, "status": retried.status}
+    after: dict[str, Any] = {"number": letter.id, "status": retried.status}
     if mended is None:
         return Change("dead_letter.retry", letter.event_type, letter.organization_id, after=after)
     after["fields"] = list(mended.fields)
