@@ -97,3 +97,42 @@ def test_what_catches_everything_raises_or_reports_it(source: list[Any]) -> None
 def test_nothing_is_left_to_do(texts: dict[str, str]) -> None:
     pattern = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
     assert [path for path, text in texts.items() if path != "LICENSE" and pattern.search(text)] == []
+
+
+def made_of(source: list[Any]) -> Iterator[tuple[str, str]]:
+    """The types that are named where something is read by msgspec, with where that is."""
+    for module in source:
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr == "convert" and ast.unparse(node.func.value) == "msgspec":
+                kinds = node.args[1:2]
+            elif node.func.attr == "decode":
+                kinds = [each.value for each in node.keywords if each.arg == "type"]
+            else:
+                continue
+            for kind in kinds:
+                yield from (
+                    (name.id, f"{module.path}:{node.lineno}") for name in ast.walk(kind) if isinstance(name, ast.Name)
+                )
+
+
+def test_types_that_threads_may_meet_at_the_same_time_are_prepared(source: list[Any]) -> None:
+    """The first look at one by two threads ends the process, see prepared.py."""
+    structs: dict[str, list[tuple[str, ast.ClassDef]]] = {}
+    for module in source:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.ClassDef) and any("Struct" in ast.unparse(base) for base in node.bases):
+                structs.setdefault(node.name, []).append((module.path, node))
+    meant = [
+        (where, struct)
+        for name, where in made_of(source)
+        for path, struct in structs.get(name, ())
+        if not name.startswith("_") or where.startswith(f"{path}:")
+    ]
+    assert len(meant) > 10
+    assert [
+        f"{where}: {struct.name}"
+        for where, struct in meant
+        if "prepared" not in [ast.unparse(each) for each in struct.decorator_list]
+    ] == []

@@ -19,6 +19,7 @@ from totalizer.clock import Clock, utc_datetime
 from totalizer.edge.daemon.alerts import Remembered
 from totalizer.edge.folder import write_file
 from totalizer.health.database import ASK_S, CONNECT_S, bounded
+from totalizer.prepared import prepared
 from totalizer.telemetry import logger
 
 #: In the folder of health files: history that waits for the database, and silences.
@@ -29,6 +30,7 @@ _LEAD = "SELECT pg_try_advisory_lock(hashtext('totalizer monitor'))"
 ALL = "*"
 
 
+@prepared
 class Kept(msgspec.Struct):
     """What outlives a restart while the database is away.
 

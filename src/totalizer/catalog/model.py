@@ -8,6 +8,7 @@ import msgspec
 
 from totalizer.catalog.levels import BASE, DAY, LEVELS, Level
 from totalizer.catalog.retention import Retention
+from totalizer.prepared import prepared
 
 
 class FieldType(Enum):
@@ -86,6 +87,7 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.wire or self.name
 
 
+@prepared
 class EventType(msgspec.Struct, frozen=True):
     """A kind of event.
 
@@ -148,6 +150,7 @@ class Measure(msgspec.Struct, frozen=True, omit_defaults=True):
     quantiles: tuple[float, ...] = ()
 
 
+@prepared
 class Rollup(msgspec.Struct, frozen=True):
     """Tables of totals over an event type, one for each grain.
 

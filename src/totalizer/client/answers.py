@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from totalizer.client.frames import pandas_frame, polars_frame
+from totalizer.prepared import prepared
 
 
 class Framed(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ class Framed(msgspec.Struct, frozen=True, kw_only=True):
         return polars_frame(self.data)
 
 
+@prepared
 class Answer(Framed, frozen=True, kw_only=True):
     """An answer to a query; docs/reference/query.md says what it means.
 
@@ -62,6 +64,7 @@ class Answer(Framed, frozen=True, kw_only=True):
     missing: list[dict[str, str]] = []
 
 
+@prepared
 class RealTime(Framed, frozen=True, kw_only=True):
     """A live window; docs/reference/live.md says what it means.
 
@@ -82,6 +85,7 @@ class RealTime(Framed, frozen=True, kw_only=True):
     query: dict[str, Any]
 
 
+@prepared
 class Usage(Framed, frozen=True, kw_only=True):
     """What was used; docs/reference/usage.md says what it means.
 

@@ -14,11 +14,13 @@ import msgspec
 from totalizer.client.errors import ServerUnreachable
 from totalizer.client.export import CHUNK_EVENTS, path_of
 from totalizer.client.http import Http, written
+from totalizer.prepared import prepared
 
 #: Formats whose rows stand on their own, so that a file of them can be gone on with.
 RESUMABLE = ("ndjson", "csv")
 
 
+@prepared
 class _State(msgspec.Struct):
     """How far a file is.
 

@@ -20,6 +20,7 @@ import msgspec
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.daemon.health import Waiting, health_files
 from totalizer.edge.folder import Folders
+from totalizer.prepared import prepared
 
 if TYPE_CHECKING:
     from totalizer.edge.daemon import CronRecoveryDaemon
@@ -44,6 +45,7 @@ class _DaemonHealth(msgspec.Struct, rename="camel"):
     health_check_interval: float = INTERVAL_MS
 
 
+@prepared
 class _Health(msgspec.Struct, rename="camel"):
     timestamp: int
     status: str

@@ -15,6 +15,7 @@ import msgspec
 from totalizer.errors import ConfigurationError
 from totalizer.health.check import Levels
 from totalizer.health.table import BY_NAME
+from totalizer.prepared import prepared
 
 SHIPPED = "health.toml"
 #: The channel of TOTALIZER_ALERT_URLS, and that of TOTALIZER_ALERT_URLS_CRITICAL.
@@ -73,6 +74,7 @@ class _CheckLevels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     critical: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
+@prepared
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alerts: AlertDefaults = AlertDefaults()
     rules: dict[str, Rule] = {}

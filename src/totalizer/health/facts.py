@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from totalizer.edge.daemon.machine import SystemHealth
+from totalizer.prepared import prepared
 
 
 class JobFact(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class JobFact(msgspec.Struct, frozen=True):
     alerts: list[str] = []
 
 
+@prepared
 class DatabaseFacts(msgspec.Struct, frozen=True):
     """Figures of the whole installation, from one statement.
 

@@ -8,6 +8,7 @@ import msgspec
 
 from totalizer.edge.folder import write_file
 from totalizer.health.report import Report
+from totalizer.prepared import prepared
 from totalizer.telemetry import logger
 
 #: Samples kept, and seconds between two of them: an hour.
@@ -15,6 +16,7 @@ SAMPLES_MAX, EVERY_S = 360, 10.0
 FILE = "lag.json"
 
 
+@prepared
 class Sample(msgspec.Struct, frozen=True):
     """What waited at one moment.
 

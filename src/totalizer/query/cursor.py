@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from totalizer.errors import Refusal, Refused
+from totalizer.prepared import prepared
 from totalizer.query.combine import Page
 from totalizer.query.opaque import decoded, encoded, fingerprint
 from totalizer.query.question import Query
@@ -16,6 +17,7 @@ from totalizer.query.question import Query
 OFFSET_MAX = 1_000_000
 
 
+@prepared
 class Cursor(msgspec.Struct, array_like=True, frozen=True):
     """What a cursor says.
 

@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 from totalizer.catalog import EventType
 from totalizer.catalog.quoting import quoted, quoted_list
 from totalizer.errors import Refusal, Refused
+from totalizer.prepared import prepared
 from totalizer.query.filters import conditions_sql, groupable, read_filters, wrong
 from totalizer.query.moments import moment, time_zone_of
 from totalizer.query.opaque import decoded, encoded, fingerprint
@@ -48,6 +49,7 @@ class Listing(msgspec.Struct, frozen=True):
     after: tuple[str, str] | None = None
 
 
+@prepared
 class _Cursor(msgspec.Struct, array_like=True):
     query: str
     end: str

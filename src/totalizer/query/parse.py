@@ -11,6 +11,7 @@ import msgspec
 
 from totalizer.catalog import Catalog
 from totalizer.errors import Refusal, Refused
+from totalizer.prepared import prepared
 from totalizer.query.filters import dimension, event_type_of, groupable, read_filters, told, wrong
 from totalizer.query.metrics import MetricBody, read_metrics
 from totalizer.query.moments import moment, previous, time_zone_of
@@ -36,6 +37,7 @@ class Range(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     end_date: str
 
 
+@prepared
 class Body(WindowsBody, forbid_unknown_fields=True, frozen=True):
     """A query as it is sent. Every other member is a condition on the dimension of its name."""
 

@@ -23,6 +23,7 @@ from totalizer.alerts.shown import (
     standing_in,
 )
 from totalizer.errors import Refusal, Refused, StoreUnavailable
+from totalizer.prepared import prepared
 from totalizer.store.tenant import writing_as
 from totalizer.web.answer import json_answer
 from totalizer.web.audit import actor_of
@@ -37,6 +38,7 @@ from totalizer.web.numbers import whole_number
 HISTORY_DEFAULT, SILENCE_S_MAX = 50, 30 * 86_400
 
 
+@prepared
 class Silence(msgspec.Struct, forbid_unknown_fields=True):
     """What shall be silenced.
 

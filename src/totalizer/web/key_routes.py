@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 from totalizer.clock import SYSTEM_CLOCK, utc_datetime
 from totalizer.collect.bodies import UNDECODABLE, bad_json
 from totalizer.errors import OperationError, Refusal, Refused, StoreUnavailable
+from totalizer.prepared import prepared
 from totalizer.store import keys
 from totalizer.store.tenant import writing_as
 from totalizer.web.audit import Who, actor_of
@@ -31,6 +32,7 @@ KEYS_MAX = 1000
 _PATH = "/api/keys"
 
 
+@prepared
 class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     """The body that asks for a key.
 
@@ -47,6 +49,7 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
     expires_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
+@prepared
 class Rotation(msgspec.Struct, forbid_unknown_fields=True):
     """The body that asks for a key in the place of another.
 

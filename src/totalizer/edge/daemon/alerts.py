@@ -15,6 +15,7 @@ from totalizer.edge.daemon.channels import SEVERITIES, Alert, Channel, LogChanne
 from totalizer.edge.daemon.log import Log
 from totalizer.edge.daemon.options import DaemonOptions
 from totalizer.edge.folder import Folders, write_file
+from totalizer.prepared import prepared
 
 LOGGER = logging.getLogger("totalizer.edge.daemon")
 #: In the health folder: which alerts were told to whom.
@@ -24,6 +25,7 @@ REMEMBERED_MAX = 1000
 _STATE_BYTES_MAX = 4 << 20
 
 
+@prepared
 class Remembered(msgspec.Struct, rename="camel"):
     """What is remembered of an alert.
 

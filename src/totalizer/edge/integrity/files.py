@@ -18,6 +18,7 @@ from totalizer.edge.folder import DRAFT_SUFFIX, Folders, is_being_written
 from totalizer.edge.integrity.sightings import DELIVERED, Sightings
 from totalizer.edge.integrity.verdict import Finding, Level, Verdict, notes, problems
 from totalizer.errors import BatchFileDamaged, BatchVersionUnknown, ValidationError
+from totalizer.prepared import prepared
 
 #: Bytes of the longest file that is read.
 FILE_BYTES_MAX = 256 * 1024 * 1024
@@ -27,6 +28,7 @@ ENTRY_BYTES_MAX = 4 << 20
 _NAMED_MAX = 5
 
 
+@prepared
 class _Health(msgspec.Struct):
     timestamp: int
     status: str

@@ -9,6 +9,7 @@ import msgspec
 
 from totalizer.errors import OperationError
 from totalizer.journal.disk import DISK, Disk
+from totalizer.prepared import prepared
 
 #: Folder below the source that the originals are moved to, and the file in it that says what became of each.
 BACKUP_NAME = "v1-backup"
@@ -35,6 +36,7 @@ class Step(msgspec.Struct, frozen=True, rename="camel"):
     entries: int
 
 
+@prepared
 class Manifest(msgspec.Struct, rename="camel"):
     """All steps of the migrations of one source folder that have not been undone."""
 

@@ -11,11 +11,13 @@ import msgspec
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.errors import OperationError
+from totalizer.prepared import prepared
 
 #: Seconds between two writes of the file, at least.
 SAVE_INTERVAL_S = 1.0
 
 
+@prepared
 class Mark(msgspec.Struct, frozen=True):
     """A place in an input.
 

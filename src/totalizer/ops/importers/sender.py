@@ -19,6 +19,7 @@ from totalizer.errors import OperationError
 from totalizer.ops.importers.batch import BATCH_EVENTS_MAX, Item, Refused, by_type, encode_request
 from totalizer.ops.importers.stop import Stop
 from totalizer.ops.importers.target import Target
+from totalizer.prepared import prepared
 
 #: Requests under way at once: enough to keep the server's disk busy while the next batch is read.
 IN_FLIGHT_MAX = 3
@@ -49,6 +50,7 @@ class _ItemAnswer(msgspec.Struct):
     message: str = ""
 
 
+@prepared
 class _Answer(msgspec.Struct):
     """The members of an answer that matter here: of an acceptance, or of a problem document (RFC 9457)."""
 

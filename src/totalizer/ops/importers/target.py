@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from totalizer.errors import ConfigurationError
+from totalizer.prepared import prepared
 
 
+@prepared
 class _State(msgspec.Struct):
     url: str
 

@@ -8,12 +8,14 @@ from uuid import UUID
 import msgspec
 
 from totalizer.errors import Refusal, Refused
+from totalizer.prepared import prepared
 from totalizer.query.exports.horizon import Horizon
 from totalizer.query.opaque import decoded, encoded
 
 Key = tuple[str, str]
 
 
+@prepared
 class Ticket(msgspec.Struct, array_like=True, frozen=True):
     """An export.
 

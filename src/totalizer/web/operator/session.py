@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from totalizer.clock import Clock
+from totalizer.prepared import prepared
 
 #: How long somebody is signed in, seconds; less if the key or token ends before.
 SESSION_S: Final = 3600
@@ -24,6 +25,7 @@ COOKIE_LENGTH_MAX: Final = 4000
 _NONCE_BYTES = 16
 
 
+@prepared
 class OperatorSession(msgspec.Struct, frozen=True):
     """Who is signed in.
 
