@@ -195,7 +195,7 @@ class ApiProcess:
         self._live, self._seats = live_windows_of(settings, pool, catalog), Seats(settings.live_connections_max)
         return Services(
             authenticator=self._authenticator, queries=queries,
-            exports=ExportService(pool, queries, export_limits_of(settings)),
+            exports=ExportService(pool, queries, export_limits_of(settings), spool_of(settings).parent / "exports"),
             pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions),
             health=self._health(), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,

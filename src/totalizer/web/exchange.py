@@ -53,6 +53,10 @@ class Exchange:
         """Send the answer's beginning."""
         return self.proto.response_stream(status, self._headers(status, headers))
 
+    def response_file(self, status: int, headers: Headers, path: str) -> None:
+        """Send the answer, whose body is the file at a path."""
+        self.proto.response_file(status, self._headers(status, headers), path)
+
     def _headers(self, status: int, headers: Headers) -> Headers:
         self.status = status
         told = [*headers, (REQUEST_ID, self.request_id)]
