@@ -29,6 +29,7 @@ from totalizer.listener import stop_accepting
 from totalizer.parts import (
     claim_journal,
     limiter_of,
+    live_publishers_of,
     live_windows_of,
     pool_of,
     redis_of,
@@ -192,7 +193,9 @@ class ApiProcess:
         sessions = Sessions(collector, pool, SYSTEM_CLOCK)
         cache = AnswerCache(SYSTEM_CLOCK, ttl_s=settings.cache_ttl_s, bytes_max=settings.cache_bytes, redis=self._redis)
         queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)), query_limits_of(settings), cache)
-        self._live, self._seats = live_windows_of(settings, pool, catalog), Seats(settings.live_connections_max)
+        self._live = live_windows_of(settings, pool, catalog, self._redis, self._journal.id)
+        self._publishers = live_publishers_of(settings, pool, self._redis)
+        self._seats = Seats(settings.live_connections_max)
         return Services(
             authenticator=self._authenticator, queries=queries,
             exports=ExportService(pool, queries, export_limits_of(settings), spool_of(settings).parent / "exports"),
@@ -252,6 +255,8 @@ class ApiProcess:
         self._rejections.start()
         self._figures.start()
         self._live.start()
+        for publisher in self._publishers:
+            publisher.start()
         self._gauges.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         loop.add_signal_handler(STOP_SIGNAL, self._end)
@@ -284,6 +289,8 @@ class ApiProcess:
         await self._limiter.stop()
         await self._rejections.stop()
         await self._live.stop()
+        for publisher in self._publishers:
+            await publisher.stop()
         await self._authenticator.close()
         await self._usage.close()
         await self._pool.close()
