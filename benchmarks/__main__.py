@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from importlib import import_module
+from inspect import signature
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
@@ -18,9 +20,11 @@ from totalizer.ops.console import OUT, exit_code_of
 
 #: Every benchmark: its module is called like it and has `run(quick) -> Iterator[Result]`.
 BENCHMARKS = {
+    "cost": "what the service's telling of itself costs the way in: metrics, request ids and logs, on beside off",
     "edge": "durable adding beside bare group commit; 50 processes; memory while much waits",
+    "export": "rows a second in every format beside COPY; memory of the API process",
     "ingest": "batches and single events until they are stored; idle memory; second start",
-    "growth": "what a backfill of rollups costs from 1 million to 20 million events",
+    "growth": "what a backfill of rollups costs from 1 million to 10 million events, or 20 million",
     "live": "event sent to WebSocket frame received; what somebody who watches costs the way in",
     "journal": "appends acknowledged when durable, from threads and from an event loop; opening after a kill",
     "query": "answers from rollups and from marked buckets beside events; every route found anew and kept",
@@ -40,6 +44,11 @@ def main(
         Optional[float],  # noqa: UP045 - Typer reads the annotation at run time
         typer.Option("--memory", help="ingest: memory of the service under a load of so many minutes.", min=0.1),
     ] = None,
+    long: Annotated[bool, typer.Option("--long", help="growth: 20 million events as well.")] = False,
+    data: Annotated[
+        Optional[Path],  # noqa: UP045 - Typer reads the annotation at run time
+        typer.Option("--data", help="verify: keep the database in this folder, and use it the next time."),
+    ] = None,
 ) -> None:
     """Measure the system beside its baselines: a line of JSON a result, then a table on standard error."""
     if name is None:
@@ -52,7 +61,11 @@ def main(
     module = import_module(f"benchmarks.{name}")
     if memory is not None and not hasattr(module, "run_memory"):
         raise OperationError(f"--memory is for ingest, not for {name}")
-    run = module.run(quick) if memory is None else module.run_memory(memory)
+    chosen = {option: value for option, value in (("long", long), ("data", data)) if value}
+    for option in chosen:
+        if option not in signature(module.run).parameters:
+            raise OperationError(f"--{option} is not for {name}; `script/bench --help` says for which it is")
+    run = module.run(quick, **chosen) if memory is None else module.run_memory(memory)
     with closing(run):
         for result in _written(run):
             results.append(result)

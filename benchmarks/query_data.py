@@ -32,7 +32,13 @@ def organizations(admin: Connection[Any], count: int) -> list[str]:
 
 
 def fill(admin: Connection[Any], count: int) -> None:
-    """Store events, and mark their buckets.
+    """Store events as `store` does, and mark their buckets."""
+    store(admin, count)
+    admin.execute(_MARKS)
+
+
+def store(admin: Connection[Any], count: int) -> None:
+    """Store events.
 
     Args:
         admin: as the superuser, past row security.
@@ -47,7 +53,6 @@ def fill(admin: Connection[Any], count: int) -> None:
     for done in range(0, count, PIECE):
         with admin.transaction():
             admin.execute(_EVENTS, {"count": min(PIECE, count - done), "days": FIRST_DAYS_AGO})
-    admin.execute(_MARKS)
     admin.execute(f"ANALYZE events.{EVENT_TYPE}")
 
 

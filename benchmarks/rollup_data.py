@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +127,14 @@ _PLAIN = {
 
 
 @contextmanager
-def books() -> Iterator[Books]:
-    """A fresh cluster and database, gone after the with-block."""
-    with (
-        tempfile.TemporaryDirectory(prefix="totalizer-bench-") as folder,
-        EmbeddedPostgres(Path(folder), SECRET) as server,
-    ):
+def books(kept_in: Path | None = None) -> Iterator[Books]:
+    """A cluster and its database for the length of the with-block.
+
+    Args:
+        kept_in: folder in which they stay, and are found again; None: fresh ones, gone afterwards.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="totalizer-bench-") if kept_in is None else nullcontext(str(kept_in))
+    with folder as name, EmbeddedPostgres(Path(name), SECRET) as server:
         opened = Books(make_conninfo(server.url, user="postgres", password=password_for(SECRET, "postgres")))
         try:
             yield opened

@@ -69,7 +69,7 @@ class Stack:
             # A session of its own: a terminal's Ctrl-C comes to us alone, and we stop it in order.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "totalizer", "up", "--home", str(self.home), "--port", str(self.port)],
-                cwd=self._log.parent, env=_environment(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=self._log.parent, env=environment(settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         while health("127.0.0.1", self.port)[0] != 200:
@@ -114,12 +114,16 @@ class Stack:
 
 
 @contextmanager
-def fresh_stack() -> Iterator[Stack]:
-    """A stack that has just been started in a temporary folder (TMPDIR); in the end it is stopped and removed."""
+def fresh_stack(**settings: str) -> Iterator[Stack]:
+    """A stack that has just been started in a temporary folder (TMPDIR); in the end it is stopped and removed.
+
+    Args:
+        settings: by variable, weaker than the environment's.
+    """
     root = Path(tempfile.mkdtemp(prefix="totalizer-bench-"))
     stack = Stack(root)
     try:
-        stack.start()
+        stack.start(**settings)
         yield stack
     finally:
         with undisturbed():
@@ -159,7 +163,8 @@ def free_port() -> int:
         return port
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """That of a server: what is given here is weaker than what this process has, but for what would lead away."""
     given = {name: value for name, value in os.environ.items() if name.upper() not in _LEADING_AWAY}
     # What is measured is the server, not how soon it says that it is enough.
     return {"RATE_LIMIT_MAX_REQUESTS": "0", **settings, **given}

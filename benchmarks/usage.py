@@ -95,6 +95,8 @@ class Aggregation:
     def __init__(self, settings: Settings, redis: Redis, connection: Connection[Any]) -> None:
         self._redis, self._connection = redis, connection
         self._job = UsageAggregationJob(dsn_of(settings, Role.REFRESHER), redis)
+        self._redis.flushall()
+        self._job.run(DAY - timedelta(days=1))  # the first run on an empty server rebuilds the counters of today
         row = connection.execute("SELECT totalizer.default_organization()").fetchone()
         assert row is not None
         self._organization_id = row[0]
@@ -105,7 +107,6 @@ class Aggregation:
         Raises:
             OperationError: the table does not have what the counters held.
         """
-        self._redis.flushall()
         values = {_key(day, number): number % 10_000 + 1 for number in range(keys)}
         names = list(values)
         for start in range(0, keys, WRITE_KEYS):
@@ -116,6 +117,8 @@ class Aggregation:
             raise OperationError(f"the job failed: {result.errors}")
         looped = random.sample(names, min(loop_keys, keys))
         job, loop = keys / (result.duration_ms / 1000), len(looped) / self._loop(looped)
+        for start in range(0, keys, WRITE_KEYS):
+            self._redis.unlink(*names[start : start + WRITE_KEYS])
         note(f"{keys:,} counters: {job:,.0f}/s, {job * 60:,.0f} a minute; one at a time {loop:,.0f}/s")
         return job, loop
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 
@@ -28,24 +29,35 @@ _PLAINLY = """
     ) AS rows"""
 
 
-def run(quick: bool) -> Iterator[Result]:
-    """All cases, over 1 million events or 10 million."""
+def run(quick: bool, data: Path | None = None) -> Iterator[Result]:
+    """All cases, over 1 million events or 10 million.
+
+    Args:
+        quick: 1 million.
+        data: folder that keeps the database for the next time.
+    """
     events = 1_000_000 if quick else 10_000_000
-    with books() as opened:
-        opened.fill(events, days=events / 100_000)
-        opened.administrator.execute(
-            "INSERT INTO totalizer.load_ledger "
-            "(organization_id, event_type, loaded, duplicate, conflict, dead_lettered) "
-            "SELECT organization_id, 'calls', count(*), 0, 0, 0 FROM events.calls GROUP BY 1"
-        )
-        opened.empty_rollup()
-        _, seconds = refreshed(opened)
-        note(f"{events:,} events rolled up in {seconds:,.1f} s")
-        opened.administrator.execute("VACUUM ANALYZE")
+    with books(data) as opened:
+        if not (stored := opened.value("SELECT coalesce(sum(loaded), 0)::bigint FROM totalizer.load_ledger")):
+            _prepare(opened, events)
+        elif stored != events:
+            raise OperationError(f"--data names a database of {stored:,} events; this is about {events:,}")
         plain = _timed(lambda: opened.value(_PLAINLY))
         yield _all_of_it(opened, events, plain)
         yield _found_and_repaired(opened, events, plain)
         yield _reconciled(opened)
+
+
+def _prepare(opened: Books, events: int) -> None:
+    opened.fill(events, days=events / 100_000)
+    opened.empty_rollup()
+    _, seconds = refreshed(opened)
+    note(f"{events:,} events rolled up in {seconds:,.1f} s")
+    opened.administrator.execute(
+        "INSERT INTO totalizer.load_ledger (organization_id, event_type, loaded, duplicate, conflict, dead_lettered) "
+        "SELECT organization_id, 'calls', count(*), 0, 0, 0 FROM events.calls GROUP BY 1"
+    )
+    opened.administrator.execute("VACUUM ANALYZE")
 
 
 def _all_of_it(opened: Books, events: int, plain: float) -> Result:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,9 +16,18 @@ from support import SECRET, Cluster, Database, RunningStack, Stack, new_organiza
 from totalizer.catalog import Catalog, load_catalog
 from totalizer.ops.embedded import EmbeddedPostgres
 
+#: Lines of a failure that are told at once.
+REPORT_LINES = 12
+
 # How long something takes is no matter of a test: machines are slow at times.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_configure() -> None:
+    """Who starts the tests in the background has these two ignored, and whatever a test starts inherits that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
@@ -34,6 +46,13 @@ def pytest_testnodedown(node: Any) -> None:
     """Take over what one of these processes counted; one that died counted nothing."""
     if "tally" in getattr(node, "workeroutput", {}):
         tally.add(node.workeroutput["tally"])
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A failure is told when it happens: whoever ends a long run before its end has seen it."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        end = "\n".join(report.longreprtext.splitlines()[-REPORT_LINES:])
+        print(f"\nFAILED {report.nodeid} ({report.when})\n{end}", file=sys.__stderr__, flush=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -115,6 +115,15 @@ class Cluster:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The server is stopped for the length of a with-block, as by its administrator; every connection ends."""
+        self._server.stop()
+        try:
+            yield
+        finally:
+            self._server.start()
+
+    @contextlib.contextmanager
     def database(self, template: str = "migrated") -> Iterator[Database]:
         """A database that exists for the length of a with-block."""
         name = f"test_{next(self._numbers)}"

@@ -4,6 +4,7 @@ totalizer up
 TOTALIZER_URL=http://127.0.0.1:3000 TOTALIZER_API_KEY=$(cat .totalizer/api-key) python examples/edge/kill_sender.py 200
 """
 
+import http.client
 import json
 import os
 import random
@@ -90,7 +91,7 @@ def counted(run: str) -> int | None:
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             document = json.load(answer)
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
     return sum(row["entries"] for row in document["data"]) if document["complete"] else None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import Connection, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from totalizer import tracing
 from totalizer.catalog import Catalog, load_catalog
 from totalizer.errors import OperationError
 from totalizer.settings import Settings, load_settings
@@ -79,11 +80,13 @@ def health_config(settings: Settings) -> HealthConfig:
 
 def metrics_of(settings: Settings) -> Path:
     """The folder in which the processes on a data folder keep what they measure."""
-    return settings.home.expanduser().resolve() / "metrics"
+    from totalizer.metrics.slot import FOLDER
+
+    return settings.home.expanduser().resolve() / FOLDER
 
 
 def measure(settings: Settings, component: str) -> None:
-    """Keep what this process measures for `/metrics`, unless that is switched off.
+    """Keep what this process measures, for `/metrics` and for health.
 
     Args:
         settings: of the service.
@@ -91,8 +94,6 @@ def measure(settings: Settings, component: str) -> None:
     """
     from totalizer.metrics import MEASURES
 
-    if not settings.metrics:
-        return
     try:
         MEASURES.open(metrics_of(settings), component)
     except OSError as error:
@@ -198,7 +199,8 @@ def run_loader(settings: Settings) -> None:
 
     measure(settings, "loader")
     loader = Loader(dsn_of(settings, Role.WRITER), spool_of(settings), rows_max=settings.load_rows_max)
-    until_stopped(loader.run)
+    with tracing.traced(settings.traces_endpoint, "loader"):
+        until_stopped(loader.run)
 
 
 def until_stopped(run: Callable[[Event], None]) -> None:

@@ -51,18 +51,20 @@ class Section(msgspec.Struct, frozen=True, omit_defaults=True):
     places: tuple[int, ...] | None = None
 
 
-class BatchHeader(msgspec.Struct, frozen=True):
+class BatchHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     """First line of a journalled batch: who sent it, when, and how the lines below it divide.
 
     Attributes:
         organization_id: owner of every event of the batch.
         received_at: when the collector took the request, UTC text.
         sections: in the order of their lines.
+        trace: `traceparent` of the request's span, if that is traced (https://www.w3.org/TR/trace-context/).
     """
 
     organization_id: str
     received_at: str
     sections: tuple[Section, ...]
+    trace: str | None = None
 
 
 _HEADER_ENCODER = msgspec.json.Encoder()
@@ -72,6 +74,17 @@ _HEADER_DECODER = msgspec.json.Decoder(BatchHeader)
 def encode_batch(header: BatchHeader, lines: bytes) -> bytes:
     """A batch as one journal payload: the header as a line of JSON, then the lines of all sections."""
     return _HEADER_ENCODER.encode(header) + b"\n" + lines
+
+
+def with_trace(payload: bytes, trace: str) -> bytes:
+    """A journal payload whose header says which trace it belongs to.
+
+    Args:
+        payload: as `encode_batch` made it, without a trace.
+        trace: a `traceparent`.
+    """
+    end = payload.index(b"}\n")
+    return b'%b,"trace":"%b"%b' % (payload[:end], trace.encode(), payload[end:])
 
 
 class SingleEventEncoder:

@@ -11,6 +11,7 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
+from totalizer import parts, tracing
 from totalizer.app import (
     aggregation_of,
     catalog_for,
@@ -26,16 +27,6 @@ from totalizer.app import (
 )  # fmt: skip
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
-from totalizer.parts import (
-    claim_journal,
-    limiter_of,
-    live_publishers_of,
-    live_windows_of,
-    pool_of,
-    redis_of,
-    token_verifier_of,
-    usage_counters_of,
-)
 from totalizer.settings import Settings, hand_down, load_settings
 from totalizer.store.roles import Role
 from totalizer.telemetry import configure_logging, logger
@@ -90,7 +81,7 @@ def check(settings: Settings | None = None) -> None:
     settings = settings or load_settings()
     catalog_for(settings)
     health_config(settings)
-    token_verifier_of(settings)
+    parts.token_verifier_of(settings)
     tls_of(settings)
 
 
@@ -114,6 +105,7 @@ def create_front(listener: int) -> Front:
     settings = load_settings()
     configure_logging(settings.log_level, "api", form=settings.log_format)
     measure(settings, "api")
+    tracing.start(settings.traces_endpoint, "api")
     process = ApiProcess(settings, listener)
     # What is built by now lives as long as the process: the collector need not look at it again, nor look often.
     gc.collect()
@@ -138,28 +130,30 @@ class ApiProcess:
     """
 
     def __init__(self, settings: Settings, listener: int) -> None:
-        from totalizer.health.figures import Figures
+        from totalizer.health.figures import INGEST, QUERY
         from totalizer.web.api import create_api
         from totalizer.web.asgi_bridge import AsgiBridge
         from totalizer.web.body import BodyReader
         from totalizer.web.durable import JournalWaiters
-        from totalizer.web.figure_file import FigureFile
         from totalizer.web.front import Front
+        from totalizer.web.gauges import Gauges
+        from totalizer.web.traced import TracedFront
 
         self._settings, self._listener = settings, listener
         self._waiters = JournalWaiters()
-        self._journal = claim_journal(settings, self._waiters)
-        self._pool, self._redis = pool_of(settings), redis_of(settings)
-        self._usage = usage_counters_of(settings, self._pool)
-        self._limiter = limiter_of(settings, self._redis)
+        self._journal = parts.claim_journal(settings, self._waiters)
+        self._pool, self._redis = parts.pool_of(settings), parts.redis_of(settings)
+        self._usage = parts.usage_counters_of(settings, self._pool)
+        self._limiter = parts.limiter_of(settings, self._redis)
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         self._leaving: list[asyncio.Future[None]] = []
         self._gatherer = gatherer_of(settings, Role.APP)
-        figures = Figures(self._gatherer.folder)
         services = self._services()
-        self._figures = FigureFile(figures, services.queries)
         bridge = AsgiBridge(create_api(services), self._bodies)
-        self.front = Front(services.ingest, bridge, self._socket(), self._start, self._stop, figures)
+        front = Front if tracing.ON is None else TracedFront
+        self.front = front(services.ingest, bridge, self._socket(), self._start, self._stop)
+        answered = {INGEST: self.front.taken_in, QUERY: self.front.queried}
+        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool, answered)
         logger().info("api ready", journal=self._journal.id)
 
     def _services(self) -> Services:
@@ -182,7 +176,7 @@ class ApiProcess:
         settings, pool = self._settings, self._pool
         catalog = catalog_for(settings)
         self._authenticator = Authenticator(
-            pool, SYSTEM_CLOCK, self._limiter, token_verifier_of(settings), cache_s=settings.key_cache_ms / 1000
+            pool, SYSTEM_CLOCK, self._limiter, parts.token_verifier_of(settings), cache_s=settings.key_cache_ms / 1000
         )
         collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
         self._rejections = Rejections(pool, SYSTEM_CLOCK, catalog.event_types)
@@ -193,8 +187,8 @@ class ApiProcess:
         sessions = Sessions(collector, pool, SYSTEM_CLOCK)
         cache = AnswerCache(SYSTEM_CLOCK, ttl_s=settings.cache_ttl_s, bytes_max=settings.cache_bytes, redis=self._redis)
         queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)), query_limits_of(settings), cache)
-        self._live = live_windows_of(settings, pool, catalog, self._redis, self._journal.id)
-        self._publishers = live_publishers_of(settings, pool, self._redis)
+        self._live = parts.live_windows_of(settings, pool, catalog, self._redis, self._journal.id)
+        self._publishers = parts.live_publishers_of(settings, pool, self._redis)
         self._seats = Seats(settings.live_connections_max)
         return Services(
             authenticator=self._authenticator, queries=queries,
@@ -216,10 +210,8 @@ class ApiProcess:
         )  # fmt: skip
 
     def _metrics(self) -> MetricsServices:
-        from totalizer.web.gauges import Gauges
         from totalizer.web.metrics_routes import MetricsServices
 
-        self._gauges = Gauges(self._journal, self._live, self._seats, self._pool)
         return MetricsServices(
             metrics_of(self._settings) if self._settings.metrics else None, self._settings.metrics_token
         )
@@ -228,9 +220,12 @@ class ApiProcess:
         from totalizer.web.idempotency import Repeats
         from totalizer.web.ingest import Ingest
         from totalizer.web.route_table import session_routes, usage_track_routes
+        from totalizer.web.traced import TracedJournal
 
+        on = tracing.ON
+        journal = self._journal if on is None else TracedJournal(self._journal, on)
         return Ingest(
-            self._authenticator, collector, self._journal, bodies=self._bodies, receipts=receipts,
+            self._authenticator, collector, journal, bodies=self._bodies, receipts=receipts,
             repeats=Repeats(SYSTEM_CLOCK, self._redis),
             more=session_routes(sessions) | usage_track_routes(collector, self._usage),
         )  # fmt: skip
@@ -253,7 +248,6 @@ class ApiProcess:
         self._bodies.start()
         self._limiter.start()
         self._rejections.start()
-        self._figures.start()
         self._live.start()
         for publisher in self._publishers:
             publisher.start()
@@ -283,7 +277,6 @@ class ApiProcess:
 
     async def _stop(self) -> None:
         self._bodies.stop()
-        await self._figures.stop()
         self._gatherer.close()
         await self._gauges.stop()
         await self._limiter.stop()
@@ -297,3 +290,4 @@ class ApiProcess:
         if self._redis is not None:
             await self._redis.aclose()
         self._journal.close()
+        tracing.stop()

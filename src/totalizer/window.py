@@ -78,3 +78,16 @@ def ceil_base(moment: datetime) -> datetime:
     """The first base bucket's start that is not before `moment`."""
     start = base_bucket(moment)
     return start if start == moment else start + BASE
+
+
+def utc_moment(text: str) -> datetime:
+    """An ISO 8601 time as people write it: UTC where it names no zone, the beginning of the day where it is a date.
+
+    Raises:
+        ValueError: it is none; the message says what would be.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be an ISO 8601 date or time, such as 2025-01-09T14:00") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

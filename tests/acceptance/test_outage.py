@@ -89,7 +89,8 @@ def test_postgresql_stops_everybody_is_told_and_after_the_restart_the_books_are_
             [check] = [one for one in health.json()["checks"] if one["name"] == "database"]
             assert (health.status, check["status"], check["remedy"][:16]) == (503, "critical", "Start PostgreSQL")
             code, text = command(stack, given, "status")
-            assert "database" in text, (code, text)
+            assert all(word in text for word in ("not ready (503)", "critical database:", "→ Start PostgreSQL")), text
+            assert code == 0, "what runs goes on"
             wait_until(lambda: measured(stack)["totalizer_load_failures_total"] > 0, "the outage in /metrics", TOLD_S)
             for process in ("api", "loader", "scheduler"):
                 assert measured(stack)[f'totalizer_processes{{component="{process}"}}'] == 1, process

@@ -23,6 +23,7 @@ import pytest
 
 from totalizer.ops.embedded import EmbeddedPostgres
 from totalizer.ops.state import State, read_state
+from totalizer.store.audit import os_user
 
 PATIENCE = 60.0
 #: What the idle stack may take of the machine's memory.
@@ -180,11 +181,13 @@ def test_commands_find_the_running_stack(install: Install) -> None:
     install.up()
     status = install.run("status")
     assert status.returncode == 0
-    assert "ready" in status.stdout.splitlines()[-1]
+    assert any(line.split() == ["Ready", "ready"] for line in status.stdout.splitlines()), status.stdout
     roles = {"app": "totalizer_app", "writer": "totalizer_writer", "refresher": "totalizer_refresher"}
     for role, user in {**roles, "owner": "totalizer_owner", "postgres": "postgres"}.items():
-        done = install.run("psql", "--role", role, "-Atc", "SELECT current_user")
-        assert (done.stdout, done.returncode) == (f"{user}\n", 0), done.stderr
+        done = install.run(
+            "psql", "--role", role, "-Atc", "SELECT current_user, current_setting('app.actor')::jsonb ->> 'id'"
+        )
+        assert (done.stdout, done.returncode) == (f"{user}|{os_user()}\n", 0), done.stderr
     made = install.run("keys", "create", "acme")
     assert made.stdout.startswith("tz_")
     listed = install.run("keys", "list").stdout

@@ -16,7 +16,7 @@ import urllib3
 from celery import Celery
 
 from scheduled import Process, environment_of, running, runs_of, settings_of
-from support import Database, free_port, wait_until
+from support import Cluster, Database, free_port, wait_until
 from totalizer.errors import OperationError
 from totalizer.jobs.celery_config import task_name
 from totalizer.jobs.celery_tasks import make_app
@@ -140,7 +140,7 @@ def test_a_task_whose_process_is_killed_is_done_by_another_once(place: Place) ->
     busy.kill()
     block.rollback()
     assert result.get(timeout=60)["status"] == "done"
-    assert place.states("compact_ledger", "state, attempt") == [("lost", 1), ("done", 1)]
+    assert place.states("compact_ledger", "state, attempt") == [("lost", 1), ("done", 2)]
 
 
 def _is_at_work(child: psutil.Process) -> bool:
@@ -178,6 +178,25 @@ def test_a_redis_that_is_away_and_comes_back_empty_costs_nothing(place: Place) -
     place.valkey.start()
     wait_until(lambda: place.states("verify") == ["done"], "what was asked for meanwhile")
     assert place.states("compact_ledger").count("running") == 0
+    assert (worker.process.poll(), beat.process.poll()) == (None, None)
+
+
+def test_postgresql_stopped_under_a_worker_costs_time_only(place: Place, cluster: Cluster) -> None:
+    worker, beat = place.worker(), place.beat()
+    wait_until(lambda: "done" in place.states("compact_ledger"), "the first runs")
+    place.blocked()
+    interrupted = place.send("compact_ledger_task")
+    wait_until(lambda: "running" in place.states("compact_ledger"), "the begin of what will be interrupted")
+    with cluster.stopped():
+        unbegun = place.send("monthly_rollup_task", "2025-01-09")
+        said = ("job lost", "the end of a run could not be recorded", "jobs cannot be looked after", "Retry in")
+        wait_until(lambda: all(words in worker.output() for words in said), "what the worker says of it")
+        wait_until(lambda: f"monthly_rollup_task[{unbegun.id}] retry" in worker.output(), "the task that cannot begin")
+    assert [task.get(timeout=60)["status"] for task in (interrupted, unbegun)] == ["done", "done"]
+    runs = place.states("compact_ledger", "ticket, state, attempt")
+    assert [run[1:] for run in runs if run[0] == interrupted.id] == [("lost", 1), ("done", 2)]
+    assert place.states("monthly_rollup", "ticket, state, attempt") == [(unbegun.id, "done", 1)]
+    wait_until(lambda: "jobs are looked after again" in worker.output(), "the end of it")
     assert (worker.process.poll(), beat.process.poll()) == (None, None)
 
 

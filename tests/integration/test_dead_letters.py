@@ -328,7 +328,7 @@ def test_dropping_asks_first_and_keeps_a_file(refused: Refused, tmp_path: Path) 
         (("retry",), 2, "--all"),
         (("retry", "1", "--all"), 2, "--all"),
         (("drop", "--all", "--type", "x"), 2, "--all"),
-        (("list", "--since", "yesterday"), 2, "2025-09-05"),
+        (("list", "--since", "yesterday"), 2, "must be an ISO 8601 date or time"),
         (("list", "--limit", "0"), 2, "limit"),
         (("list", "--organization", "nobody"), 1, "no organisation 'nobody'"),
         (("show", "77"), 1, "no dead letter 77"),

@@ -10,17 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
-from scheduled import LONG_AGO, Process, environment_of, running, runs_of
-from support import SECRET, Database, wait_until
-from totalizer.catalog import Catalog
+from scheduled import LONG_AGO, Process, environment_of, runs_of
+from support import Cluster, Database, wait_until
 from totalizer.errors import OperationError
 from totalizer.jobs.aws_lambda import handler
-from totalizer.ops.embedded import EmbeddedPostgres
-from totalizer.store.migrate import migrate
-from totalizer.store.password import password_for
 
 DUE_AT_ONCE = ("make_partitions", "compact_ledger", "forget_fates", "dead_letter_retry", "health_check")
 
@@ -94,27 +89,16 @@ def test_what_was_missed_while_nothing_ran_is_made_up_for_once(database: Databas
     assert runs_of(database, "monthly_rollup") == [], "nobody knew of it before"
 
 
-def test_a_database_that_is_away_for_a_while(tmp_path: Path, catalog: Catalog) -> None:
-    with EmbeddedPostgres(tmp_path / "pg", SECRET) as server:
-        url = psycopg.conninfo.make_conninfo(
-            server.url, dbname="postgres", user="postgres", password=password_for(SECRET, "postgres")
-        )
-        with psycopg.connect(url, autocommit=True) as connection:
-            migrate(connection, catalog, SECRET)
-        database = Database(url)
-        environment = environment_of(database, tmp_path / "home")
-        with running(tmp_path / "scheduler.log", environment, "totalizer", "scheduler") as scheduler:
-            wait_until(lambda: done(database, *DUE_AT_ONCE), "the first runs")
-            database.close()
-            server.stop()
-            wait_until(lambda: "jobs cannot be looked after" in scheduler.output(), "the complaint")
-            server.start()
-            wait_until(lambda: "jobs are looked after again" in scheduler.output(), "the end of it")
-            database.connect().execute("SELECT totalizer.request_job('verify')")
-            wait_until(lambda: done(database, "verify"), "a run after it")
-            assert scheduler.output().count("jobs cannot be looked after") == 1, "said once"
-            assert scheduler.stop() == 0
-        database.close()
+def test_a_database_that_is_away_for_a_while(cluster: Cluster, database: Database, start: Any) -> None:
+    scheduler = start()
+    wait_until(lambda: done(database, *DUE_AT_ONCE), "the first runs")
+    with cluster.stopped():
+        wait_until(lambda: "jobs cannot be looked after" in scheduler.output(), "the complaint")
+    wait_until(lambda: "jobs are looked after again" in scheduler.output(), "the end of it")
+    database.connect().execute("SELECT totalizer.request_job('verify')")
+    wait_until(lambda: done(database, "verify"), "a run after it")
+    assert scheduler.output().count("jobs cannot be looked after") == 1, "said once"
+    assert scheduler.stop() == 0
 
 
 def test_one_run_by_a_process_that_knows_nothing_else(database: Database, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from scheduled import LONG_AGO, job, runs_of, settings_of
 from support import wait_until
-from totalizer.errors import StoreUnavailable
+from totalizer.errors import JobStopped, StoreUnavailable
 from totalizer.jobs.due import ATTEMPTS_MAX, due, find_lost
-from totalizer.jobs.job import Context
+from totalizer.jobs.job import Context, PartlyDone
+from totalizer.jobs.look import Wanted
 from totalizer.jobs.run import Runner
 from totalizer.jobs.schedule import Cron, Every
 from totalizer.jobs.scheduler import Scheduler
@@ -55,6 +56,19 @@ def test_what_a_body_raises_is_recorded_and_ends_nothing_else(database: Any, run
     assert (outcome.state, outcome.error) == ("failed", "the disk is made of cheese")
     assert runs_of(database, "probe", "state, error") == [("failed", "the disk is made of cheese")]
     assert runner.run_now(job(nothing)).state == "done"
+
+
+def test_what_was_done_in_part_failed_and_its_result_is_kept(database: Any, runner: Runner) -> None:
+    def does_some(context: Context) -> dict[str, Any]:
+        raise PartlyDone("1 of 8 failed", {"rows": 7, "alerts": ["errors"]})
+
+    outcome = runner.run_now(job(does_some))
+    assert (outcome.state, outcome.error, outcome.result) == (
+        "failed", "1 of 8 failed", {"rows": 7, "alerts": ["errors"]},
+    )  # fmt: skip
+    assert runs_of(database, "probe", "state, error, rows, result") == [
+        ("failed", "1 of 8 failed", 7, {"rows": 7, "alerts": ["errors"]})
+    ]
 
 
 def test_a_moment_is_kept_once_by_whoever_comes_first(database: Any, runner: Runner) -> None:
@@ -189,6 +203,8 @@ def test_a_run_that_does_not_stop_loses_its_connections(database: Any, runner: R
                 break
         with pytest.raises(psycopg.OperationalError):
             other.execute("SELECT 1")
+        with pytest.raises(JobStopped, match="its connections were ended"):
+            context.open(Role.WRITER)
         seen.append("ended")
         time.sleep(0.5)
         return {}
@@ -226,6 +242,24 @@ def test_a_run_whose_connection_was_ended_is_found_and_done_again(database: Any,
     go.set()
     thread.join()
     assert runs_of(database, "probe", "state, attempt, runner") == [("lost", 1, "test"), ("done", 2, "another")]
+
+
+def test_a_run_whose_connection_ends_under_it_is_lost_and_a_message_for_it_is_not_tried_for_ever(
+    database: Any, runner: Runner
+) -> None:
+    def ends(context: Context) -> dict[str, Any]:
+        pid = context.connection.info.backend_pid
+        database.connect().execute("SELECT pg_terminate_backend(%s)", [pid])
+        context.connection.execute("SELECT pg_sleep(60)")
+        raise AssertionError("its connection was ended")
+
+    outcomes = [runner.run_now(job(ends), ticket="message") for _ in range(ATTEMPTS_MAX + 1)]
+    assert [outcome.state for outcome in outcomes] == ["lost"] * ATTEMPTS_MAX + ["failed"]
+    assert outcomes[-1].error == "its process or its connection ended 3 times; not tried again"
+    assert runs_of(database, "probe", "state, attempt") == [("lost", 1), ("lost", 2), ("lost", 3)]
+    [(error,), *_] = runs_of(database, "probe", "error")
+    assert "terminating connection" in error
+    assert runner.run_now(job(nothing), ticket="another message").state == "done"
 
 
 def test_a_request_is_one_until_it_is_taken_and_then_run_once(database: Any, runner: Runner, reader: Any) -> None:
@@ -274,8 +308,8 @@ class Scheduled:
 
     def __init__(self, database: Any, **jobs: Any) -> None:
         self.stop = Event()
-        scheduler = Scheduler(settings_of(database, TOTALIZER_JOB_LOOK_MS=100), jobs)
-        self.thread = Thread(target=scheduler.run, args=(self.stop,))
+        self.scheduler = Scheduler(settings_of(database, TOTALIZER_JOB_LOOK_MS=100), jobs)
+        self.thread = Thread(target=self.scheduler.run, args=(self.stop,))
 
     def __enter__(self) -> Scheduled:
         self.thread.start()
@@ -300,6 +334,21 @@ def test_a_job_past_its_limit_does_not_keep_the_others(database: Any) -> None:
     assert {state for (state,) in runs_of(database, "quick")} == {"done"}
     moments = runs_of(database, "quick", "scheduled_for")
     assert len(set(moments)) == len(moments), "each moment once"
+
+
+def test_a_look_that_finds_work_while_the_scheduler_stops_does_not_keep_it(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduled = Scheduled(database, probe=job(nothing))
+
+    def find_late() -> list[Wanted]:
+        scheduled.stop.set()
+        time.sleep(0.3)  # meanwhile who waits for the stop begins to end everything
+        return [Wanted(job(nothing))]
+
+    monkeypatch.setattr(scheduled.scheduler._look, "now", find_late)
+    with scheduled:
+        scheduled.thread.join(20)
 
 
 def test_a_scheduler_that_stops_stops_what_takes_long_and_it_is_done_again(

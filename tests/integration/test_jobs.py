@@ -192,7 +192,7 @@ def test_verify_fails_when_the_books_do_not_balance(feed: Any, run: Any, command
     feed.send(organization, command_executions=[command()])
     feed.load()
     feed.refresh()
-    assert run("verify").result == {"balances": 1, "events": 1}
+    assert run("verify").result == {"balances": 1, "events": 1, "late_usage_rows": 0}
     feed.administrator.execute("UPDATE analytics.command_usage_1d SET executions = executions + 1")
     outcome = run("verify")
     assert outcome.state == "failed"
@@ -291,3 +291,15 @@ def test_the_aggregation_of_usage_tells_how_far_it_is_and_may_be_stopped_between
     seen.clear()
     outcome = runner.run_now(job_named(settings, "usage_aggregation"), progress=stop)
     assert (outcome.state, outcome.error, seen) == ("failed", "enough", [(1, 2)])
+
+
+def test_the_aggregation_of_usage_is_held_to_its_limit_over_all_its_connections(database: Any) -> None:
+    settings = settings_of(database)
+    database.connect(autocommit=False).execute("LOCK TABLE totalizer.merchant_usage IN ACCESS EXCLUSIVE MODE")
+    limited = job_named(settings, "usage_aggregation")._replace(limit=timedelta(seconds=1.2))
+    outcome = Runner(settings, "test").run_now(limited)
+    assert (outcome.state, outcome.error) == ("timed_out", "it took longer than 1.1 s")
+    reader = database.connect(Role.REFRESHER)
+    assert reader.execute("SELECT error FROM totalizer.usage_aggregations").fetchall() == [(outcome.error,)]
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    assert reader.execute(others).fetchone() == (0,), "nothing waits on"

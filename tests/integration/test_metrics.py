@@ -1,4 +1,4 @@
-"""`/metrics` of a real service: several API processes, the loader and the scheduler, in one answer."""
+"""What a real service tells of itself: all its processes in one `/metrics`, a batch's way through them in one trace."""
 
 from __future__ import annotations
 
@@ -7,19 +7,43 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from collector import Collector, Span, collector
 from serving import COMMAND, SINGLE, served
 from support import RunningStack, Stack, free_port, new_organization, wait_until
+from totalizer.health.table import BY_NAME
 from totalizer.store.keys import create_key
+
+#: Sends a batch and asks a question, as a program does that has set OpenTelemetry up.
+TRACING_CLIENT = """
+import sys
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from totalizer.client import Client
+from totalizer.edge.batch import Batch
+from totalizer.edge.sinks.http import HttpSink
+
+trace.set_tracer_provider(TracerProvider())
+trace.get_tracer_provider().add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+url, key = sys.argv[1:]
+entries = tuple({"userId": str(n), "action": "edit", "timestamp": 1757000000000, "metadata": {}} for n in range(3))
+assert HttpSink(url, key).deliver(Batch("traced", 1757000000000, entries)).accepted == 3
+Client(url, key).query(aggregation_window="total")
+trace.get_tracer_provider().shutdown()
+"""
 
 
 def ask(url: str, path: str, key: str | None = None, body: object = None, **headers: str) -> tuple[int, dict, bytes]:
@@ -50,9 +74,18 @@ def samples(url: str) -> dict[tuple[str, ...], float]:
 
 
 @pytest.fixture(scope="module")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """A stack whose numbers nobody else moves, with two API processes."""
-    running = RunningStack(tmp_path_factory.mktemp("metrics") / "home", TOTALIZER_WORKERS="2")
+def traces() -> Iterator[Collector]:
+    with collector() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory, traces: Collector) -> Iterator[Stack]:
+    """A stack whose numbers nobody else moves, with two API processes; it traces what its senders trace."""
+    running = RunningStack(
+        tmp_path_factory.mktemp("metrics") / "home", TOTALIZER_WORKERS="2", OTEL_EXPORTER_OTLP_ENDPOINT=traces.url,
+        OTEL_TRACES_SAMPLER="parentbased_always_off", OTEL_BSP_SCHEDULE_DELAY="100",
+    )  # fmt: skip
     yield new_organization(running)
     assert running.stop() == 0
 
@@ -129,6 +162,47 @@ def test_kept_answers_and_jobs_are_counted(own_stack: Stack) -> None:
     wait_until(lambda: samples(own_stack.url).get(name, 0) >= 1, "a run is counted")
 
 
+def test_a_batch_is_traced_from_the_program_that_sends_it_to_the_rollups(
+    own_stack: Stack, traces: Collector, tmp_path: Path
+) -> None:
+    """The sink of a program that traces itself, the API, the loader and the scheduler, each a process of its own."""
+    ask(own_stack.url, SINGLE, own_stack.key, COMMAND)
+    (tmp_path / "client.py").write_text(TRACING_CLIENT)
+    subprocess.run(
+        [sys.executable, str(tmp_path / "client.py"), own_stack.url, own_stack.key], check=True, timeout=60,
+        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url},
+    )  # fmt: skip
+    own_stack.drain()
+    last = {"refresh", "POST /api/metrics/query"}
+    wait_until(lambda: last <= {span.name for span in list(traces.spans)}, "the last spans of both traces")
+
+    def below(parent: Span, name: str) -> Span:
+        [found] = [span for span in traces.children(parent) if span.name == name]
+        assert found.trace_id == parent.trace_id
+        return found
+
+    [sent] = [span for span in traces.spans if span.name == "POST /api/metrics/batch" and not span.parent_id]
+    assert sent.attributes["http.response.status_code"] == 202
+    taken = below(sent, "POST /api/metrics/batch")
+    assert (taken.component, taken.attributes["http.response.status_code"]) == ("api", 202)
+    loaded = below(taken, "load")
+    assert (loaded.component, loaded.attributes["totalizer.rows"]) == ("loader", 3)
+    assert below(loaded, "refresh").component == "scheduler"
+    [asked] = [span for span in traces.spans if span.name == "POST"]
+    assert below(asked, "POST /api/metrics/query").attributes["http.response.status_code"] == 200
+    assert not [span for span in traces.spans if span.name == f"POST {SINGLE}"], "a request that nobody traces"
+    assert not [body for body in traces.bodies if own_stack.key.encode() in body]
+
+
+def test_what_the_monitor_finds_is_told(own_stack: Stack) -> None:
+    def told(name: str) -> set[str]:
+        return {sample[1] for sample in samples(own_stack.url) if sample[0] == f"totalizer_{name}"}
+
+    wait_until(lambda: told("alerts_standing") == {"warning", "critical"}, "the monitor has looked")
+    assert told("health_status") == told("health_value") == set(BY_NAME)
+    assert samples(own_stack.url)["totalizer_processes", "monitor"] == 1
+
+
 def test_with_a_token_only_who_has_it_gets_them_and_switched_off_nobody(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     home = str(tmp_path / "home")
@@ -144,7 +218,12 @@ def test_with_a_token_only_who_has_it_gets_them_and_switched_off_nobody(stack: S
         url = f"http://{api.host}:{api.port}"
         assert ask(url, SINGLE, stack.key, COMMAND)[0] == 202
         assert ask(url, "/metrics")[0] == 404
-        assert not (tmp_path / "off" / "metrics").exists()
+
+        def latency_ms() -> float:
+            answer: dict[str, float] = json.loads(ask(url, "/api/metrics/performance")[2])
+            return answer["processing_latency_ms"]
+
+        wait_until(lambda: latency_ms() > 0, "health knows it all the same")
 
 
 def test_a_real_prometheus_scrapes_it(own_stack: Stack, tmp_path: Path) -> None:

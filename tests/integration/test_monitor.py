@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from totalizer.alerts.monitor import Monitor
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.edge.daemon.channels import Alert
 from totalizer.edge.folder import Folders
+from totalizer.health.check import STATUSES
 from totalizer.health.config import AlertDefaults, HealthConfig, Rule
 from totalizer.health.gather import KEPT_S, Gatherer, Places
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import ALERTS, HEALTH_STATUS, HEALTH_VALUE
 from totalizer.store.roles import Role
 
 
@@ -203,3 +207,22 @@ def test_the_record_names_what_to_do(machine: Any, database: Any, spoil: Any) ->
     assert severity == "critical"
     assert message.startswith("ledger: 3 acknowledged events")
     assert "totalizer ledger" in remedy
+
+
+def test_what_checks_find_is_measured(machine: Any, spoil: Any) -> None:
+    one = machine("one")
+    spoil(3)
+    one.look()
+    assert measured("ledger") == (STATUSES.index("critical"), 3)
+    assert measured("database")[0] == STATUSES.index("ok")
+    assert MEASURES.value(ALERTS, "critical") == 1
+    one.leave()
+    one.look()
+    status, value = measured("ledger")
+    assert (status, isnan(value)) == (STATUSES.index("unknown"), True)
+    assert measured("database")[0] == STATUSES.index("critical")
+
+
+def measured(check: str) -> tuple[float, float]:
+    """Status and figure of a check, as this process tells `/metrics`."""
+    return MEASURES.value(HEALTH_STATUS, check), MEASURES.value(HEALTH_VALUE, check)

@@ -108,6 +108,7 @@ def test_who_may_only_read_changes_nothing(stack: Stack) -> None:
     reader.sign_in()
     page = reader.get().data.decode()
     assert "Run now" not in page
+    assert 'id="changes"' not in page, "who changed what is for administrators"
     for path in (
         "jobs/verify/run",
         "alerts/silence",
@@ -126,6 +127,7 @@ def test_others_are_told_who_may(stack: Stack, scope: str) -> None:
     answer = visitor.sign_in()
     assert answer.status == 403
     assert b"may not jobs_read" in answer.data
+    assert b"totalizer keys create default --name operator --scope admin" in answer.data
     assert "totalizer_ops" not in visitor.cookies
     assert visitor.get("/ops/lag.json").status == 401
 
@@ -137,6 +139,9 @@ def test_alerts_are_silenced_and_told_again(visitor: Visitor, running_stack: Run
     assert visitor.post("/ops/alerts/silence", **fields).status == 303
     page = visitor.get().data.decode()
     assert "a &lt;b&gt;test&lt;/b&gt;" in page
+    [changed] = re.findall(r'<div id="changed".*?</div>', page, re.DOTALL)
+    assert "alert.silence" in changed
+    assert "API key admin (" in changed
     [number] = re.findall(r"/ops/alerts/silences/(\d+)/end", page)
     assert visitor.post(f"/ops/alerts/silences/{number}/end", token=visitor.token()).status == 303
     assert "silences/" not in visitor.get().data.decode()

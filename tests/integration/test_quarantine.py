@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -95,6 +94,10 @@ def test_what_is_mended_is_stored_under_its_id_once(strict: Strict) -> None:
     assert strict.figures(named) == {"loaded": 2}
     _, answer = strict.send(command(id="mine"))
     assert strict.fates(answer["receipt"])["duplicate"] == 1, "its id is known by now"
+    fixed = [one["after"] for one in strict.ask("GET", "/api/audit?action=dead_letter.fix")[1]["data"]]
+    assert fixed == [
+        {"id": one["quarantine_id"], "status": "loaded", "fields": ["execution_time_ms"]} for one in (nameless, named)
+    ]
 
 
 def test_what_was_stored_meanwhile_is_found(strict: Strict) -> None:
@@ -111,10 +114,8 @@ def test_what_is_dropped_is_told_once_more_and_counted(strict: Strict, stack: An
     assert (status, dropped["status"], dropped["event"]["id"]) == (200, "dropped", "mine")
     assert strict.ask("DELETE", f"{QUARANTINE}/{one['quarantine_id']}")[0] == 404
     assert strict.figures(one) == {"dropped": 1}
-    log = (stack.running.home / "log" / "api.log").read_text().splitlines()
-    [line] = [line for line in map(json.loads, log) if line["event"] == "event in quarantine dropped"
-              and line["organization"] == stack.organization_id]  # fmt: skip
-    assert (line["level"], line["event_id"], line["by_key"] is None) == ("info", one["quarantine_id"], False)
+    [dropping] = strict.ask("GET", "/api/audit?action=dead_letter.drop")[1]["data"]
+    assert (dropping["actor"]["kind"], dropping["before"]) == ("api_key", {"ids": [one["quarantine_id"]]})
     told = strict.ask("GET", "/api/metrics/stats")[1]
     assert (told["accepted"], told["dropped"], told["quarantined"]) == (1, 1, 0)
 

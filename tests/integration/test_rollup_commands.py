@@ -49,7 +49,7 @@ def stored(feed: Any, command: Any) -> str:
 def test_a_wrong_number_is_named_repaired_and_recorded(feed: Any, totalizer: Any, stored: str) -> None:
     feed.administrator.execute("UPDATE analytics.command_usage_1d SET executions = 99 WHERE day = '2025-03-30'")
     code, output = totalizer("verify")
-    assert (code, "do not balance" in output) == (1, True)
+    assert (code, "1 of 1 does not balance" in output) == (1, True)
     [row] = [line for line in output.splitlines() if "2025-03-30" in line and "99" in line]
     assert all(word in row for word in ("acme", "command_usage", "1d", "command_name=plan", "executions", "3", "99"))
     assert totalizer("verify", "--organization", "acme", "--since", "2025-04-01")[0] == 0

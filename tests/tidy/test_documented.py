@@ -17,6 +17,7 @@ from totalizer.errors import STATUS_OF, Refusal
 from totalizer.metrics.table import METRICS, PROCESSES
 from totalizer.ops.cli import app
 from totalizer.settings import Settings
+from totalizer.store.audit import ACTIONS
 from totalizer.window import Grain
 
 COMMAND = typer.main.get_command(app)
@@ -154,3 +155,9 @@ def test_every_metric_is_documented_as_it_is(root: Path) -> None:
     for name, metric in metrics.items():
         assert rows[name][1] == metric.kind
         assert re.findall(r"`([^`]+)`", rows[name][2]) == list(metric.labels)
+
+
+def test_every_action_of_the_audit_trail_is_documented(root: Path) -> None:
+    rows = table_rows(page(root, "audit"))
+    assert rows.keys() - {"api_key", "token", "command_line", "database"} == ACTIONS.keys()
+    assert all(rows[action][1] and rows[action][2] for action in ACTIONS)

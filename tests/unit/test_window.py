@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from totalizer.window import BASE, Grain, base_bucket, base_bucket_text, ceil_base, day_start, zone
+from totalizer.window import BASE, Grain, base_bucket, base_bucket_text, ceil_base, day_start, utc_moment, zone
 
 OFFSETS = st.integers(-24 * 60 + 1, 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=OFFSETS)
@@ -103,3 +103,19 @@ def test_grains_tell_calendar_windows_from_even_ones() -> None:
     assert [grain for grain in Grain if grain.calendar] == list(Grain)[4:]
     assert [grain.minutes for grain in Grain] == [1, 5, 15, 60, 0, 0, 0, 0, 0]
     assert [grain.months for grain in Grain] == [0, 0, 0, 0, 0, 0, 1, 3, 12]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2025-01-09", "2025-01-09T00:00+00:00"), ("2025-01-09T14:00", "2025-01-09T14:00+00:00"),
+        ("2025-01-09T14:00+02:00", "2025-01-09T12:00+00:00"), ("2025-01-09T14:00Z", "2025-01-09T14:00+00:00"),
+    ],
+)  # fmt: skip
+def test_a_time_that_names_no_zone_is_utc(text: str, moment: str) -> None:
+    assert utc_moment(text).isoformat(timespec="minutes") == moment
+
+
+def test_what_is_no_time_is_told_what_is() -> None:
+    with pytest.raises(ValueError, match="must be an ISO 8601 date or time"):
+        utc_moment("yesterday")

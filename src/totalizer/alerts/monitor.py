@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from math import nan
 from pathlib import Path
 from threading import Event
 
@@ -11,12 +13,15 @@ from totalizer.alerts.ruled import RuledAlerts
 from totalizer.alerts.watch import Watch
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.edge.daemon.alerts import STATE_FILE
+from totalizer.health.check import CRITICAL, STATUSES, WARNING
 from totalizer.health.config import HealthConfig
 from totalizer.health.files import write_report
 from totalizer.health.gather import Gatherer
 from totalizer.health.report import Report
 from totalizer.health.table import BY_NAME
 from totalizer.health.trend import Trend
+from totalizer.metrics import MEASURES
+from totalizer.metrics.table import ALERTS, HEALTH_STATUS, HEALTH_VALUE
 from totalizer.telemetry import logger
 
 
@@ -68,8 +73,18 @@ class Monitor:
         self._watch(report, leads=self._book.leads)
         self._book.write(self.alerts.standing(), self.alerts.waiting, self._remedy)
         self._trend.note(report)
+        self._measure(report)
         self._write_file(report)
         return report
+
+    def _measure(self, report: Report) -> None:
+        """Tell it to who scrapes `/metrics`, too."""
+        for result in report.results:
+            MEASURES.set(HEALTH_STATUS, STATUSES.index(result.status), result.name)
+            MEASURES.set(HEALTH_VALUE, nan if result.value is None else result.value, result.name)
+        standing = Counter(alert.severity for alert in self.alerts.standing().values())
+        for severity in (WARNING, CRITICAL):
+            MEASURES.set(ALERTS, standing[severity], severity)
 
     def _remedy(self, rule: str) -> str:
         found = self._config.rules.get(rule)

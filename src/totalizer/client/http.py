@@ -13,6 +13,7 @@ import urllib3
 
 from totalizer.client.errors import ServerRefused, ServerUnreachable
 from totalizer.clock import SYSTEM_CLOCK, Clock
+from totalizer.outgoing import outgoing
 
 #: Statuses that pass by themselves.
 _PASSING = (429, 502, 503, 504)
@@ -106,10 +107,13 @@ class Http:
     ) -> urllib3.BaseHTTPResponse:
         query = urlencode(_pairs(parameters))
         headers = {**self._headers, "content-type": "application/json"} if body is not None else self._headers
-        return self._pool.request(
-            method, f"{self._url}{path}{'?' if query else ''}{query}", body=body, headers=headers, retries=False,
-            redirect=False, preload_content=preload,
-        )  # fmt: skip
+        with outgoing(method, f"{self._url}{path}") as request:
+            response = self._pool.request(
+                method, f"{self._url}{path}{'?' if query else ''}{query}", body=body,
+                headers={**headers, **request.headers}, retries=False, redirect=False, preload_content=preload,
+            )  # fmt: skip
+            request.answered(response.status)
+            return response
 
     def _wait(self, attempt: int, retry_after: str | None) -> None:
         if retry_after is not None and retry_after.isascii() and retry_after.isdigit():

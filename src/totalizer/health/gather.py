@@ -20,9 +20,10 @@ from totalizer.errors import TotalizerError
 from totalizer.health.check import Levels
 from totalizer.health.database import DatabaseProbe
 from totalizer.health.facts import ApiFigures, DatabaseAnswer, Facts, JournalFact
-from totalizer.health.figures import read_figures
+from totalizer.health.figures import api_figures
 from totalizer.health.journals import Journals
 from totalizer.health.report import Report, judge
+from totalizer.metrics.slot import FOLDER as METRICS_FOLDER
 from totalizer.telemetry import logger
 
 #: Seconds that a source gets; then the checks go on without it.
@@ -56,8 +57,13 @@ class Places:
 
     @property
     def folder(self) -> Path:
-        """The folder of health files, figures and alerts; that of the batching library is another."""
+        """The folder of health files and alerts; that of the batching library is another."""
         return self.home / "monitor"
+
+    @property
+    def metrics(self) -> Path:
+        """The folder in which the processes on the data folder keep what they measure."""
+        return self.home / METRICS_FOLDER
 
 
 class Gatherer:
@@ -101,7 +107,7 @@ class Gatherer:
         asked = self._ask("database", self._probe)
         redis = self._ask("redis", self._redis)
         machine: Future[SystemHealth | None] = self._ask("machine", self._machine)
-        api = self._ask("api", lambda: read_figures(self._places.folder, now_ms))
+        api = self._ask("api", lambda: api_figures(self._places.metrics))
         batches = self._ask("batches", self._batches)
         database = self._take("database", asked, DatabaseAnswer(None, f"did not answer within {SOURCE_S:g} s"))
         offsets = None if database.facts is None else database.facts.offsets

@@ -12,7 +12,7 @@ from totalizer.settings import load_settings
 from totalizer.telemetry import configure_logging
 
 #: States of a run that was not done; another process that runs a job does what was due.
-_NOT_DONE = ("failed", "timed_out", "busy")
+_NOT_DONE = ("failed", "timed_out", "lost", "busy")
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 def _all_due(runner: Runner) -> dict[str, Any]:
     outcomes = dict(run_all_due(runner))
-    if wrong := [_said(name, each) for name, each in outcomes.items() if each.state in _NOT_DONE[:2]]:
+    if wrong := [_said(name, each) for name, each in outcomes.items() if each.state in _NOT_DONE[:3]]:
         raise OperationError("; ".join(wrong))
     return {name: outcome._asdict() for name, outcome in outcomes.items()}
 

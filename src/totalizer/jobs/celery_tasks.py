@@ -12,6 +12,7 @@ from celery.bin.base import CLIContext
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import beat_init, worker_init, worker_process_init, worker_process_shutdown
 
+from totalizer import tracing
 from totalizer.app import measure
 from totalizer.errors import OperationError, StoreUnavailable, TotalizerError
 from totalizer.jobs.celery_config import (
@@ -34,7 +35,8 @@ from totalizer.telemetry import configure_logging, logger
 
 #: Seconds until a task that found its job running is tried again; doubled each time, up to the second.
 BUSY_S, BUSY_S_MAX = 1, 30
-#: How often that is done, and how often a task is tried while the database is away.
+#: How often that is done, and how often a task is tried while the database is away. A run that had begun is tried
+#: again as often as `due.ATTEMPTS_MAX` says.
 TRIES_MAX = 1000
 _WHY_SKIPPED = {
     "busy": "another process is running it now", "not_due": "it is done already",
@@ -131,9 +133,11 @@ class _Worker:
         try:
             outcome = runner.run_now(job, arguments, ticket=task.request.id)
         except StoreUnavailable as error:
-            raise task.retry(exc=error, countdown=_pause(task), max_retries=TRIES_MAX) from error
+            raise _again(task, error) from error
+        if outcome.state == "lost":
+            raise _again(task, StoreUnavailable(outcome.error))
         if outcome.state == "busy":  # this one has arguments of its own, so it has its turn
-            raise task.retry(countdown=_pause(task), max_retries=TRIES_MAX)
+            raise _again(task, None)
         return _told(name, outcome)
 
     def _run_continuous(self, job: Job, runner: Runner) -> dict[str, Any]:
@@ -171,7 +175,8 @@ def _listen(settings_of: Callable[[], Settings], worker: _Worker) -> None:
     """Logs as those of the other parts, in worker, pool process and beat alike."""
 
     def begin(**_: Any) -> None:
-        configure_logging(settings_of().log_level, "worker", env=settings_of().app_env)
+        settings = settings_of()
+        configure_logging(settings.log_level, "worker", form=settings.log_format, env=settings.app_env)
 
     def begin_worker(**_: Any) -> None:
         begin()
@@ -183,9 +188,11 @@ def _listen(settings_of: Callable[[], Settings], worker: _Worker) -> None:
     def begin_process(**_: Any) -> None:
         begin()
         measure(settings_of(), "worker")
+        tracing.start(settings_of().traces_endpoint, "worker")
 
     def end(**_: Any) -> None:
         worker.close()
+        tracing.stop()
 
     for signal, receiver in (
         (worker_init, begin_worker), (worker_process_init, begin_process), (beat_init, begin),
@@ -202,5 +209,8 @@ def _told(name: str, outcome: Outcome) -> dict[str, Any]:
     return {"task": name, "status": "done", **(outcome.result or {})}
 
 
-def _pause(task: Task) -> int:
-    return int(min(BUSY_S * 2**task.request.retries, BUSY_S_MAX))
+def _again(task: Task, error: StoreUnavailable | None) -> Exception:
+    """What has the task tried again after a growing pause."""
+    pause = int(min(BUSY_S * 2**task.request.retries, BUSY_S_MAX))
+    retry: Exception = task.retry(exc=error, countdown=pause, max_retries=TRIES_MAX, throw=False)
+    return retry

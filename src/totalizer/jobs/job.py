@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from psycopg import Connection
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
-from totalizer.errors import OperationError
+from totalizer.errors import OperationError, TotalizerError
 from totalizer.jobs.schedule import Schedule
 from totalizer.settings import Settings
 from totalizer.store.roles import Role
@@ -23,13 +23,31 @@ SOFT_PART = 11 / 12
 PROGRESS_S = 2.0
 
 
+class PartlyDone(TotalizerError):
+    """A job could not do all of its work.
+
+    Args:
+        message: what it could not do, why, and what to do about it.
+        result: what it did, as a job's body returns it.
+    """
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class Body(Protocol):
     """What a job does. Its docstring is the job's description."""
 
     __doc__: str | None
 
     def __call__(self, context: Context, /) -> dict[str, Any]:
-        """Do it; returns what was done, as JSON can hold it. `rows` is how many were changed."""
+        """Do it; returns what was done, as JSON can hold it. `rows` is how many were changed.
+
+        Raises:
+            PartlyDone: some of it could not be done; the run failed, and its result is kept all the same.
+            Exception: the run failed.
+        """
         ...
 
 
@@ -105,7 +123,11 @@ class Leash(Protocol):
         ...
 
     def open(self, role: Role) -> Connection[Any]:
-        """A further connection, which the limits hold too; closed at the end of the run."""
+        """A further connection, which the limits hold too; closed at the end of the run. From any thread.
+
+        Raises:
+            JobStopped: the run's connections were ended.
+        """
         ...
 
 
@@ -145,7 +167,12 @@ class Context:
         self._leash.check()
 
     def open(self, role: Role) -> Connection[Any]:
-        """A further connection, autocommit, which the limits hold too; closed at the end of the run."""
+        """A further connection, autocommit, which the limits hold too; closed at the end of the run. From any thread.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+            JobStopped: the run's connections were ended.
+        """
         return self._leash.open(role)
 
     def progress(self, done: int, of: int) -> None:

@@ -25,17 +25,14 @@ CANCEL_S = 0.5
 #: A server's session ends this soon after its client was killed, also in the middle of a statement: the lock is free
 #: for the next. And a client's machine that is gone without a word is noticed after a minute.
 _NOTICE_DEATH = (
-    "SET client_connection_check_interval = '2s'",
-    "SET tcp_keepalives_idle = 30",
-    "SET tcp_keepalives_interval = 10",
-    "SET tcp_keepalives_count = 3",
+    "SET client_connection_check_interval = '2s'; SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; "
+    "SET tcp_keepalives_count = 3"
 )
 
 
 def notice_death(connection: Connection[Any]) -> None:
     """Have the server end the session soon after its client died, and with it the locks that it holds."""
-    for statement in _NOTICE_DEATH:
-        connection.execute(statement)
+    connection.execute(_NOTICE_DEATH)
 
 
 class _Held(NamedTuple):
@@ -73,18 +70,23 @@ class LimitedRun:
         self._thread = Thread(target=self._watch, name="job limits", daemon=True)
 
     def open(self, role: Role) -> Connection[Any]:
-        """A connection, autocommit, that the limits hold; closed at the end of the run.
+        """A connection, autocommit, that the limits hold; closed at the end of the run. From any thread.
 
         Raises:
             StoreUnavailable: the database cannot be reached.
+            JobStopped: the connections were ended; there are no more.
         """
         dsn = self._dsn_of(role)
-        connection = self._opened.enter_context(connect(dsn, autocommit=True))
+        connection = connect(dsn, autocommit=True)
+        with self._changing:
+            if self.ended_by_force:
+                connection.close()
+                raise JobStopped(self._stop_reason)
+            self._opened.enter_context(connection)
+            self._connections.append(_Held(connection, dsn, connection.info.backend_pid))
         notice_death(connection)
         # Should this process be stopped and its watch with it, the server keeps the limit.
         connection.execute(f"SET statement_timeout = {int(self._hard * 1000) + 1000}")
-        with self._changing:
-            self._connections.append(_Held(connection, dsn, connection.info.backend_pid))
         return connection
 
     def check(self) -> None:
@@ -129,8 +131,9 @@ class LimitedRun:
 
     def _end_all(self) -> None:
         reason = f"it took longer than {self._hard:g} s; its connections were ended"
-        self.timed_out = self.ended_by_force = True
-        self._stop_reason = reason
+        with self._changing:
+            self.timed_out = self.ended_by_force = True
+            self._stop_reason = reason
         open_ones = self._open_ones()
         for held in open_ones:
             _shut_down(held.connection)

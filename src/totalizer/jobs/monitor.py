@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from totalizer.app import dsn_of, gatherer_of, health_config, until_stopped
+from totalizer.app import dsn_of, gatherer_of, health_config, measure, until_stopped
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.settings import Settings
 from totalizer.store.roles import Role
@@ -21,6 +21,7 @@ def run_monitor(settings: Settings) -> None:
     Raises:
         ConfigurationError: the file of rules, or an address of a channel, cannot be used.
     """
+    measure(settings, "monitor")
     until_stopped(monitor_of(settings).run)
 
 

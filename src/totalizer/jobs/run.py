@@ -13,13 +13,14 @@ from psycopg import Connection
 from totalizer.app import dsn_of
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.errors import StoreUnavailable, TotalizerError
-from totalizer.jobs.due import Due, due
-from totalizer.jobs.job import Context, Job
+from totalizer.jobs.due import ATTEMPTS_MAX, Due, due
+from totalizer.jobs.job import Context, Job, PartlyDone
 from totalizer.jobs.leash import LimitedRun
 from totalizer.metrics import MEASURES
 from totalizer.metrics.table import JOBS
 from totalizer.settings import Settings
-from totalizer.store import runs
+from totalizer.store import audit, runs
+from totalizer.store.audit import Actor, Change
 from totalizer.store.connect import connect
 from totalizer.store.roles import Role
 from totalizer.store.runs import Beginning, Ending
@@ -30,8 +31,9 @@ class Outcome(NamedTuple):
     """What became of an attempt to run a job.
 
     Attributes:
-        state: done, failed or timed_out; or, if nothing was run: busy, another runs it now; not_due, the record says
-            that it is done; disabled, its flag is off.
+        state: done, failed or timed_out; lost, its connection to the database ended, so that nothing speaks against
+            doing it again; or, if nothing was run: busy, another runs it now; not_due, the record says that it is
+            done; disabled, its flag is off.
         run_id: the run's number.
         result: what it did.
         error: why it was not done.
@@ -55,6 +57,7 @@ class Order(NamedTuple):
     request_id: int | None = None
     ticket: str | None = None
     progress: Callable[[int, int], None] | None = None
+    by: Actor | None = None
     scheduled: bool = False
 
 
@@ -95,7 +98,7 @@ class Runner:
 
     def run_now(
         self, job: Job, arguments: Mapping[str, Any] | None = None, *, request_id: int | None = None,
-        ticket: str | None = None, progress: Callable[[int, int], None] | None = None,
+        ticket: str | None = None, progress: Callable[[int, int], None] | None = None, by: Actor | None = None,
     ) -> Outcome:  # fmt: skip
         """Run a job whether it is due or not, also one whose schedule is switched off.
 
@@ -103,14 +106,15 @@ class Runner:
             job: which.
             arguments: for its body.
             request_id: the run that was asked for, and is this one.
-            ticket: the message that asked for it; it is not done again once it is done.
+            ticket: the message that asked for it; it is not done again once it is done, or was lost three times.
             progress: shown how far it is.
+            by: who has it run, for the audit trail; None if nobody types it, or if the request is in there.
 
         Raises:
             OperationError: the arguments are not the job's.
             StoreUnavailable: the database cannot be reached.
         """
-        return self._run(job, Order(job.check(arguments or {}), request_id, ticket, progress))
+        return self._run(job, Order(job.check(arguments or {}), request_id, ticket, progress, by))
 
     def _run(self, job: Job, order: Order) -> Outcome:
         attempt = _Attempt(self, job, order)
@@ -142,32 +146,48 @@ class _Attempt:
         lost = runs.lose(connection, self._job.name)
         if lost:
             logger().warning("job lost: its process or connection ended", job=self._job.name, runs=lost)
-        if not self._begin(connection):
-            return Outcome("not_due")
-        assert self._run_id is not None
+        refusal = self._begin(connection)
+        if refusal is not None:
+            return refusal
         began = SYSTEM_CLOCK.monotonic()
-        ending = self._body(connection, leash, time_up)
+        ending = self._kept(connection, self._body(connection, leash, time_up))
         MEASURES.observe(JOBS, SYSTEM_CLOCK.monotonic() - began, self._job.name, ending.state)
         self._tell(ending)
-        try:
-            kept = runs.finish(connection, self._run_id, ending)
-        except psycopg.Error:
-            self._unrecorded, kept = ending, True
-        if not kept:
-            logger().warning("job was given up as lost while it ran", job=self._job.name, run=self._run_id)
         return Outcome(ending.state, self._run_id, ending.result, ending.error)
 
-    def _begin(self, connection: Connection[Any]) -> bool:
+    def _begin(self, connection: Connection[Any]) -> Outcome | None:
+        """Record that it begins; what became of it if there is nothing to begin."""
         beginning = self._runner.beginning(self._job)._replace(
             arguments=dict(self._order.arguments) or None, request_id=self._order.request_id, ticket=self._order.ticket
         )
         if self._order.scheduled:
             self._due = due(connection, self._job)
             if self._due is None:
-                return False
+                return Outcome("not_due")
             beginning = beginning._replace(scheduled_for=self._due.scheduled_for, attempt=self._due.attempt)
-        self._run_id = runs.begin(connection, beginning)
-        return self._run_id is not None
+        elif self._order.ticket is not None:
+            lost = runs.lost_for(connection, self._order.ticket)
+            if lost >= ATTEMPTS_MAX:  # a run that ends its process or the database would do so for ever
+                return Outcome("failed", error=f"its process or its connection ended {lost} times; not tried again")
+            beginning = beginning._replace(attempt=lost + 1)
+        with connection.transaction():
+            self._run_id = runs.begin(connection, beginning)
+            if self._run_id is not None and self._order.by is not None:
+                after = {"run": self._run_id, "arguments": beginning.arguments}
+                audit.note_by(connection, self._order.by, Change("job.run", self._job.name, after=after))
+        return Outcome("not_due") if self._run_id is None else None
+
+    def _kept(self, connection: Connection[Any], ending: Ending) -> Ending:
+        """Record how it ended. What failed as its connection did is lost: the database was away, the work not wrong."""
+        assert self._run_id is not None
+        try:
+            if not runs.finish(connection, self._run_id, ending):
+                logger().warning("job was given up as lost while it ran", job=self._job.name, run=self._run_id)
+        except psycopg.Error:
+            if ending.state == "failed" and connection.broken:
+                ending = ending._replace(state="lost")
+            self._unrecorded = ending
+        return ending
 
     def _body(self, connection: Connection[Any], leash: LimitedRun, time_up: tuple[type[BaseException], ...]) -> Ending:
         assert self._run_id is not None
@@ -177,9 +197,11 @@ class _Attempt:
             done_for=self._due.done_for if self._due else None, progress=self._order.progress,
         )  # fmt: skip
         try:
-            result = json.loads(json.dumps(self._job.run(context), default=str))
+            result = _plain(self._job.run(context))
         except time_up as error:
             return Ending("timed_out", error=str(error) or "its time was up")
+        except PartlyDone as error:
+            return Ending("failed", _plain(error.result), str(error), rows=error.result.get("rows"))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded, and other jobs go on
             if leash.stop_reason is not None:
                 return Ending("timed_out" if leash.timed_out else "failed", error=leash.stop_reason)
@@ -216,3 +238,9 @@ class _Attempt:
         except (psycopg.Error, StoreUnavailable):
             # It stays under way in the record until somebody finds its lock free, and notes it as lost.
             logger().warning("the end of a run could not be recorded", job=self._job.name, run=self._run_id)
+
+
+def _plain(result: dict[str, Any]) -> dict[str, Any]:
+    """What a body returned, as the record can hold it."""
+    plain: dict[str, Any] = json.loads(json.dumps(result, default=str))
+    return plain

@@ -15,8 +15,8 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from totalizer import tracing
 from totalizer.app import measure, until_stopped
-from totalizer.clock import SYSTEM_CLOCK, utc_datetime
 from totalizer.errors import StoreUnavailable
 from totalizer.jobs.continuous import ContinuousRunner
 from totalizer.jobs.job import Job
@@ -35,7 +35,8 @@ STOP_S = 5.0
 def run_scheduler(settings: Settings) -> None:
     """Run the jobs until SIGTERM or SIGINT. A run that takes longer than a moment then is stopped, and done again."""
     measure(settings, "scheduler")
-    until_stopped(Scheduler(settings).run)
+    with tracing.traced(settings.traces_endpoint, "scheduler"):
+        until_stopped(Scheduler(settings).run)
 
 
 class Scheduler:
@@ -52,8 +53,8 @@ class Scheduler:
         self._continuous = [ContinuousRunner(job, self._runner) for job in self._table.values() if job.continuous]
         self._look = Look(lambda: self._runner.dsn(Role.REFRESHER), self._table)
         self._look_s = settings.job_look_ms / 1000
-        # A run that is due and one that was asked for, of each job; and the look.
-        threads = ThreadPoolExecutor(2 * len(self._table) + 1)
+        # A run that is due and one that was asked for, of each job.
+        threads = ThreadPoolExecutor(2 * len(self._table))
         self._scheduler = BackgroundScheduler(
             timezone=UTC, executors={"default": threads},
             job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
@@ -67,14 +68,15 @@ class Scheduler:
         for job in self._table.values():
             if job.schedule is not None and job.enabled and not job.continuous:
                 self._add(self._run, _Trigger(job.schedule), job.name, job)
-        self._scheduler.add_job(
-            self._catch_up, "interval", seconds=self._look_s, id="look",
-            next_run_time=utc_datetime(SYSTEM_CLOCK.now_ns()),
-        )  # fmt: skip
         self._scheduler.start()
         logger().info("jobs are run by schedule", jobs=len(self._table))
-        stop.wait()
-        self._end()
+        try:
+            # On this thread: who adds a run while the library ends waits for it, and it for who does.
+            self._catch_up()
+            while not stop.wait(self._look_s):
+                self._catch_up()
+        finally:
+            self._end()
 
     def _add(self, run: Any, trigger: BaseTrigger | None, name: str, *arguments: Any) -> None:
         self._scheduler.add_job(run, trigger, arguments, id=name, name=name, replace_existing=True)

@@ -12,6 +12,8 @@ from totalizer.metrics.table import BUCKETS, REFRESH
 from totalizer.rollup.minutes import clear_minutes as clear_old_minutes
 from totalizer.rollup.reconcile import reconcile as look_at_some
 from totalizer.rollup.refresh import refresh
+from totalizer.rollup.repair import repair, wrong_of
+from totalizer.rollup.traced import traced
 from totalizer.rollup.verify import verify as verify_books
 from totalizer.store import dead_letters, ledger, runs
 from totalizer.store.partitions import make_ahead
@@ -28,7 +30,8 @@ NAMED_MAX = 20
 def refresh_rollups(context: Context) -> dict[str, Any]:
     """Recompute the rollups' marked buckets."""
     began = context.clock.monotonic()
-    done = refresh(context.connection)
+    with traced(context.connection):
+        done = refresh(context.connection)
     if done.buckets:
         MEASURES.observe(REFRESH, context.clock.monotonic() - began)
         MEASURES.count(BUCKETS, by=done.buckets)
@@ -69,13 +72,21 @@ def dead_letter_retry(context: Context) -> dict[str, Any]:
 
 
 def verify(context: Context) -> dict[str, Any]:
-    """Prove that what was loaded, stored and rolled up agree; fails if anything differs."""
+    """Prove that what was loaded, stored, rolled up and billed agree; fails if anything differs.
+
+    Usage that came when its day was over is brought into `merchant_usage`, if that is filled at all: nothing is wrong.
+    """
     balances = verify_books(context.connection, helpers=[context.open(Role.REFRESHER)])
-    wrong = [balance for balance in balances if not balance.exact]
+    filled = context.settings.usage_aggregation_enabled
+    late = [balance for balance in balances if filled and balance.only_late_usage]
+    raised = sum(repair(context.connection, each) for balance in late for each in wrong_of(balance.cells))
+    wrong = [balance for balance in balances if not balance.exact and balance not in late]
     if wrong:
         named = ", ".join(f"{each.organization}/{each.event_type}" for each in wrong[:NAMED_MAX])
         raise OperationError(f"{len(wrong)} of {len(balances)} do not balance: {named}; see `totalizer verify`")
-    return {"balances": len(balances), "events": sum(balance.events for balance in balances)}
+    return {
+        "balances": len(balances), "events": sum(balance.events for balance in balances), "late_usage_rows": raised,
+    }  # fmt: skip
 
 
 def reconcile(context: Context) -> dict[str, Any]:

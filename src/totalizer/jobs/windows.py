@@ -15,7 +15,7 @@ from totalizer.clock import utc_datetime
 from totalizer.errors import OperationError
 from totalizer.jobs.job import Context
 from totalizer.rollup.window_refresh import bring_up, mark, rows_of_buckets, rows_of_days
-from totalizer.window import zone
+from totalizer.window import utc_moment, zone
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 #: A day begins first 14 hours before it does in UTC, and ends last 12 hours after.
@@ -105,12 +105,9 @@ def moment_of(name: str, text: str) -> datetime:
         OperationError: it is none.
     """
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise OperationError(
-            f"{name}={text[:80]}: must be an ISO 8601 date or time, such as 2025-01-09T14:00"
-        ) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        return utc_moment(text)
+    except ValueError as error:
+        raise OperationError(f"{name}={text[:80]}: {error}") from None
 
 
 def _calendar(context: Context, period: Period) -> dict[str, Any]:

@@ -21,10 +21,12 @@ class Prepared(NamedTuple):
     Attributes:
         gathered: its lines by target.
         orders: target → the order in which its indexes take them best.
+        spans: of its transaction, as `traceparent` has them.
     """
 
     gathered: Gathered
     orders: dict[Target, Order]
+    spans: tuple[str, ...] = ()
 
 
 def prepare(gather: Gather, records: list[Record], rows_max: int) -> Prepared:

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+from totalizer import tracing
 from totalizer.event import KEY, MINUTE_KEY, BatchHeader, decode_batch, is_canonical_uuid
 from totalizer.store.loading import Target
 from totalizer.window import base_bucket_text
@@ -96,6 +97,7 @@ class Gathered(NamedTuple):
         records: how many journal records they come from.
         origins: target → where its lines come from.
         received: when each of those records was received that tells it.
+        traces: of those that are traced, where traces are made.
     """
 
     lines: dict[Target, list[bytes]]
@@ -104,6 +106,7 @@ class Gathered(NamedTuple):
     records: int
     origins: dict[Target, Origins]
     received: tuple[str, ...] = ()
+    traces: tuple[str, ...] = ()
 
 
 class Order(NamedTuple):
@@ -156,7 +159,8 @@ def gather(payloads: Iterable[bytes], rows_max: int) -> Gathered:
             origins[target].add(record, section.rows, section.places)
             rows += section.rows
     received = tuple(header.received_at for header in headers if header is not None)
-    return Gathered(lines, unreadable, rows, len(headers), origins, received)
+    traces = () if tracing.ON is None else tuple(header.trace for header in headers if header and header.trace)
+    return Gathered(lines, unreadable, rows, len(headers), origins, received, traces)
 
 
 @lru_cache(maxsize=4096)

@@ -241,7 +241,7 @@ class Loader:
         if failpoint.ARMED:
             failpoint.hit(Failpoint.PIECE_GATHERED)
         end, sequence = records[-1].position_after, records[-1].sequence
-        with measured(gathered), connection.transaction():
+        with measured(prepared, source.reader.id, records[0].sequence) as prepared, connection.transaction():
             self._store_in_transaction(connection, source, prepared, names, [record.sequence for record in records])
             loading.advance(connection, source.reader.id, end.segment, end.offset, len(records), sequence)
             if failpoint.ARMED:
@@ -286,7 +286,7 @@ class Loader:
         if missing := [*gaps(source.offset, sequences), *keep_unreadable(connection, journal_id, gathered, sequences)]:
             fates.add_gaps(connection, journal_id, missing)
         if marks:
-            loading.add_marks(connection, sorted(marks))
+            loading.add_marks(connection, sorted(marks), prepared.spans)
         if found:
             fates.add_ledger(connection, found)
         if failpoint.ARMED:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from totalizer.clock import SYSTEM_CLOCK
-from totalizer.load.gather import Gathered
+from totalizer.load.ahead import Prepared
+from totalizer.load.traced import traced
 from totalizer.metrics import MEASURES
 from totalizer.metrics.table import LOAD, LOAD_FAILURES, LOAD_LAG, LOADED
 
@@ -17,10 +18,20 @@ _MOMENT = len("2025-09-05T10:00:00.12")
 
 
 @contextmanager
-def measured(gathered: Gathered) -> Iterator[None]:
-    """Note a piece when its transaction, within, has committed."""
-    began = SYSTEM_CLOCK.monotonic()
-    yield
+def measured(prepared: Prepared, journal_id: str, first: int) -> Iterator[Prepared]:
+    """Note a piece when its transaction, within, has committed; trace it, if any of its batches is traced.
+
+    Args:
+        prepared: the piece.
+        journal_id: where it comes from.
+        first: number of its first record there.
+
+    Returns:
+        The piece, with the spans of its transaction.
+    """
+    gathered, began = prepared.gathered, SYSTEM_CLOCK.monotonic()
+    with traced(prepared, journal_id, first) as shown:
+        yield shown
     MEASURES.observe(LOAD, SYSTEM_CLOCK.monotonic() - began)
     MEASURES.count(LOADED, by=gathered.rows)
     now_s = SYSTEM_CLOCK.now_ns() / 1e9

@@ -10,7 +10,8 @@ from totalizer.event import DAY, BatchHeader
 from totalizer.load.floors import Floors
 from totalizer.load.gather import Gathered, Origins, gather, marks_of
 from totalizer.load.section import Partitions, SectionLoader
-from totalizer.store import dead_letters, fates, loading
+from totalizer.store import audit, dead_letters, fates, loading
+from totalizer.store.audit import Change
 from totalizer.store.dead_letters import DeadLetter
 from totalizer.store.fates import Account, Fate, Fates
 from totalizer.store.loading import Target
@@ -29,6 +30,25 @@ class Retried(NamedTuple):
     fate: Fate
     reason: str = ""
 
+    @property
+    def status(self) -> str:
+        """Where the event is now: `quarantined`, `loaded`, `duplicate` or `conflict`."""
+        if self.reason:
+            return "quarantined"
+        return "loaded" if self.fate.loaded else "duplicate" if self.fate.duplicate else "conflict"
+
+
+class Mended(NamedTuple):
+    """An event that is to be stored in a letter's place.
+
+    Attributes:
+        payload: one line as the collector makes it.
+        fields: the names of what was replaced in it.
+    """
+
+    payload: bytes
+    fields: tuple[str, ...]
+
 
 class DeadLetterLoader:
     """Tries dead letters again.
@@ -45,14 +65,13 @@ class DeadLetterLoader:
         self._partitions, self._floors = Partitions(connection), Floors()
         self._floors.hold(connection)
 
-    def retry(self, letter_id: int, organization_id: str | None = None, payload: bytes | None = None) -> Retried:
+    def retry(self, letter_id: int, organization_id: str | None = None, mended: Mended | None = None) -> Retried:
         """Store a letter's event, or find it a duplicate, or renew the reason for which it stays a dead letter.
 
         Args:
             letter_id: its number.
             organization_id: whose it must be; another's is as one that is not there. None for anybody's.
-            payload: the event as it is to be stored in the letter's place, one line as the collector makes it; None
-                to store what the letter holds.
+            mended: the event as it is to be stored in the letter's place; None to store what the letter holds.
 
         Raises:
             psycopg.Error: the database is to blame, not the event; nothing has changed.
@@ -60,7 +79,7 @@ class DeadLetterLoader:
         letter = dead_letters.read_letter(self._connection, letter_id)
         if letter is None or organization_id not in (None, letter.organization_id):
             return Retried(letter_id, Fate())
-        gathered = _gathered(letter, payload)
+        gathered = _gathered(letter, None if mended is None else mended.payload)
         # Outside of the transaction: a new partition locks others out until its transaction ends.
         names = {
             target: self._partitions.ensure(
@@ -72,7 +91,9 @@ class DeadLetterLoader:
             if not dead_letters.lock_letters(self._connection, [letter_id]):
                 return Retried(letter_id, Fate())
             self._floors.hold(self._connection)
-            return self._store(letter, gathered, names)
+            retried = self._store(letter, gathered, names)
+            audit.note(self._connection, _change(letter, retried, mended))
+            return retried
 
     def _store(self, letter: DeadLetter, gathered: Gathered, names: dict[Target, dict[bytes, str] | None]) -> Retried:
         for unreadable in gathered.unreadable:
@@ -108,6 +129,14 @@ class DeadLetterLoader:
         fates.settle_letter(
             self._connection, letter.id, "duplicate" if fate.duplicate else "conflict" if fate.conflict else None
         )
+
+
+def _change(letter: DeadLetter, retried: Retried, mended: Mended | None) -> Change:
+    after: dict[str, Any] = {"id": letter.id, "status": retried.status}
+    if mended is None:
+        return Change("dead_letter.retry", letter.event_type, letter.organization_id, after=after)
+    after["fields"] = list(mended.fields)
+    return Change("dead_letter.fix", letter.event_type, letter.organization_id, after=after)
 
 
 class _Section(SectionLoader):

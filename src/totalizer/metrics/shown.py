@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 
 from totalizer.metrics.slot import Key, slots
@@ -77,4 +78,6 @@ def _labels(metric: Metric, labels: tuple[str, ...], bound: str | None = None) -
 
 
 def _text(value: float) -> str:
+    if isnan(value):
+        return "NaN"
     return str(int(value)) if value.is_integer() else repr(value)

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from totalizer.metrics.table import METRICS
 
+#: Their folder below the data folder.
+FOLDER = "metrics"
 #: Numbers of one process; its file has holes where none are.
 NUMBERS_MAX = 32_768
 #: Processes of one component on one data folder.

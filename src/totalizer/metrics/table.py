@@ -56,6 +56,11 @@ def _histogram(name: str, bounds: tuple[float, ...], help_: str, *labels: str) -
 REQUESTS: Final = _histogram(
     "http_request_duration", _REQUEST, "How long requests took to be answered.", "kind", "method", "route", "status"
 )
+MINUTE_REQUESTS: Final = _gauge("minute_requests", "Requests of the last minute, streams and exports left out.", "kind")
+MINUTE_SECONDS: Final = _gauge(
+    "minute_request_seconds", "Their time in sum, that of events from the last byte of the request.", "kind"
+)
+MEMORY: Final = _gauge("memory_bytes", "Resident memory of API processes.")
 ACCEPTED: Final = _counter("ingest_events_accepted", "Events that were acknowledged.")
 REJECTED: Final = _counter("ingest_events_rejected", "Events that were not accepted, by the reason.", "code")
 JOURNAL_BYTES: Final = _gauge("journal_bytes", "Disk that journals take.")
@@ -66,21 +71,29 @@ LOAD_LAG: Final = _histogram("load_lag", _LAG, "From a batch's acknowledgement t
 LOAD_FAILURES: Final = _counter("load_failures", "Times that loading stopped for want of the database.")
 REFRESH: Final = _histogram("refresh", _WORK, "How long looks for marked buckets took that found some.")
 BUCKETS: Final = _counter("refresh_buckets", "Base buckets recomputed.")
-JOBS: Final = _histogram("job_duration", _JOB, "How long runs of jobs took, continuous ones left out.", "job", "state")
+# Not `job`: Prometheus gives every metric one of its own, and would call this one `exported_job`.
+JOBS: Final = _histogram("job_duration", _JOB, "How long runs of jobs took, continuous ones left out.", "name", "state")
 ANSWERS: Final = _counter("query_answers", "Answers of queries, by where they were found.", "found")
 LIVE_CONNECTIONS: Final = _gauge("live_connections", "Live connections that are open.")
 LIVE_BYTES: Final = _gauge("live_memory_bytes", "Memory that live windows take.")
 POOL_WAITING: Final = _gauge("database_pool_waiting", "Requests that wait for a database connection.")
 LOST: Final = _counter("metrics_lost", "Measurements with labels for which there was no room.")
+HEALTH_STATUS: Final = _gauge(
+    "health_status", "What a check found: 0 for ok, 1 for unknown, 2 for warning, 3 for critical.", "check"
+)
+HEALTH_VALUE: Final = _gauge("health_value", "The figure that a check looked at, in its unit; NaN for none.", "check")
+ALERTS: Final = _gauge("alerts_standing", "Alerts that stand, as this machine's monitor knows them.", "severity")
 #: Told by who reads, not measured.
 PROCESSES: Final = _gauge("processes", "Processes that run on the data folder.", "component")
 
 METRICS: Final = {
     metric.name: metric
     for metric in (
-        LOST, REQUESTS, ACCEPTED, REJECTED, JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG,
-        LOAD_FAILURES, REFRESH, BUCKETS, JOBS, ANSWERS, LIVE_CONNECTIONS, LIVE_BYTES, POOL_WAITING,
+        LOST, REQUESTS, MINUTE_REQUESTS, MINUTE_SECONDS, MEMORY, ACCEPTED, REJECTED,
+        JOURNAL_BYTES, JOURNAL_REFUSING, LOADED, LOAD, LOAD_LAG, LOAD_FAILURES, REFRESH, BUCKETS, JOBS, ANSWERS,
+        LIVE_CONNECTIONS, LIVE_BYTES, POOL_WAITING,
+        HEALTH_STATUS, HEALTH_VALUE, ALERTS,
     )
 }  # fmt: skip
 #: The processes of a whole service.
-COMPONENTS: Final = ("api", "loader", "scheduler")
+COMPONENTS: Final = ("api", "loader", "monitor", "scheduler")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from psycopg.conninfo import conninfo_to_dict
 
 from totalizer.app import administrator_dsn, dsn_of
+from totalizer.store.audit import command_line
 from totalizer.store.roles import Role
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ def libpq_environment(settings: Settings, role: str) -> dict[str, str]:
     dsn = administrator_dsn(settings) if administrator else dsn_of(settings, Role[role.upper()])
     parts = conninfo_to_dict(dsn)
     environment = {variable: str(parts[part]) for variable, part in _VARIABLES.items() if parts.get(part)}
+    # What is changed there has a name in the audit trail, too.
+    # In options blanks divide, and a backslash takes that from them.
+    environment["PGOPTIONS"] = "-c app.actor=" + re.sub(r"([\\\s])", r"\\\1", command_line().setting)
     if role == "owner":
-        environment["PGOPTIONS"] = f"-c role={Role.OWNER.value}"
+        environment["PGOPTIONS"] += f" -c role={Role.OWNER.value}"
     return environment

@@ -19,6 +19,7 @@ from totalizer.load.retry import DeadLetterLoader, Retried
 from totalizer.ops.importers.checkpoint import make_private_folder
 from totalizer.settings import Settings
 from totalizer.store import dead_letters
+from totalizer.store.audit import command_line
 from totalizer.store.connect import connect, in_plain_words
 from totalizer.store.dead_letters import DeadLetter, Listed, Reason, Selection
 from totalizer.store.roles import Role
@@ -131,7 +132,7 @@ class DeadLetterOffice:
         return DeadLetterLoader(self._writer)
 
     def _connect(self, role: Role) -> Connection[Any]:
-        return self._open.enter_context(connect(dsn_of(self._settings, role), autocommit=True))
+        return self._open.enter_context(connect(dsn_of(self._settings, role), autocommit=True, actor=command_line()))
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,7 @@ from totalizer.ops.importers.checkpoint import make_private_folder
 from totalizer.rollup.late import apply_late
 from totalizer.settings import Settings
 from totalizer.store import late
+from totalizer.store.audit import os_user
 from totalizer.store.connect import connected
 from totalizer.store.late import LateEvent, Selection
 from totalizer.store.roles import Role
@@ -44,10 +45,10 @@ def ids_of(settings: Settings, selection: Selection) -> Sequence[int]:
     return found
 
 
-def apply(settings: Settings, ids: Sequence[int], by: str) -> tuple[int, dict[str, Any]]:
+def apply(settings: Settings, ids: Sequence[int]) -> tuple[int, dict[str, Any]]:
     """Say that held events count, and add all that is late; returns how many were held, and what `apply_late` does."""
     with connected(dsn_of(settings, Role.REFRESHER)) as connection:
-        return late.release(connection, ids), apply_late(connection, by)
+        return late.release(connection, ids), apply_late(connection, os_user())
 
 
 def drop(settings: Settings, ids: Sequence[int], file: Path) -> int:

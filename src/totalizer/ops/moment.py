@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
-from totalizer.errors import OperationError
+import typer
+
+from totalizer.window import utc_moment
 
 
 def moment(option: str, text: str) -> datetime:
     """An ISO 8601 time, UTC where it names no zone.
 
     Raises:
-        OperationError: it is none.
+        BadParameter: it is none.
     """
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise OperationError(
-            f"{option} {text[:80]}: must be an ISO 8601 date or time, such as 2025-01-09T14:00"
-        ) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        return utc_moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option} {text[:80]}: {error}") from None
 
 
 def moment_or_day(option: str, text: str) -> datetime | date:

@@ -28,6 +28,8 @@ class UpPlan:
         scheduler: False if something else runs the jobs.
         max_connections: of the embedded PostgreSQL.
         log_level: debug, info, warning or error.
+        log_format: auto, json or console.
+        log_bytes, log_files: as `Rotation` has them.
         debug: True to show the traceback of an error.
         leftover_seconds: how long a program that a killed supervisor left may take to end by itself.
         program: what comes before a subcommand's name on a child's command line.
@@ -41,6 +43,9 @@ class UpPlan:
     scheduler: bool = True
     max_connections: int = 60
     log_level: str = "info"
+    log_format: str = "auto"
+    log_bytes: int = 10 << 20
+    log_files: int = 4
     debug: bool = False
     leftover_seconds: float = 20.0
     program: tuple[str, ...] = (sys.executable, "-m", "totalizer")

@@ -9,7 +9,8 @@ from totalizer.app import administrator_connection, dsn_of
 from totalizer.catalog.retention import Retention, shown_days
 from totalizer.rollup.retention import cleanup_old_data
 from totalizer.settings import Settings
-from totalizer.store import dead_letters, retention
+from totalizer.store import audit, dead_letters, retention
+from totalizer.store.audit import Change
 from totalizer.store.connect import connected
 from totalizer.store.plan import read_applied
 from totalizer.store.retention import Policy
@@ -87,4 +88,6 @@ def set_retention(settings: Settings, event_type: str, organization: str | None,
 def run(settings: Settings, days: int | None) -> dict[str, Any]:
     """Remove what is older than it is to be kept; returns what `cleanup_old_data` does."""
     with connected(dsn_of(settings, Role.REFRESHER)) as connection:
+        # Before it begins: it works in many transactions, and may be broken off.
+        audit.note(connection, Change("retention.run", "all event types", after={"days": days}))
         return cleanup_old_data(connection, days, policy=policy_of(settings))

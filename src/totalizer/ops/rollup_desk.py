@@ -20,6 +20,7 @@ from totalizer.rollup.repair import repair, wrong_of
 from totalizer.rollup.verify import Balance, Scope
 from totalizer.rollup.verify import verify as verify_books
 from totalizer.settings import Settings
+from totalizer.store.audit import os_user
 from totalizer.store.connect import connected
 from totalizer.store.roles import Role
 from totalizer.store.runs import database_now
@@ -46,13 +47,13 @@ def verify(settings: Settings, scope: Scope, progress: Progress | None = None) -
         return verify_books(connections[0], scope, helpers=connections[1:], progress=progress)
 
 
-def repair_all(settings: Settings, balances: list[Balance], repaired_by: str, progress: Progress | None = None) -> int:
+def repair_all(settings: Settings, balances: list[Balance], progress: Progress | None = None) -> int:
     """Compute everything anew that differs; returns how many rows were wrong."""
     wrong = wrong_of(cell for balance in balances for cell in balance.cells)
     rows = 0
     with _refresher(settings) as connection:
         for number, each in enumerate(wrong, 1):
-            rows += repair(connection, each, repaired_by=repaired_by)
+            rows += repair(connection, each, repaired_by=os_user())
             if progress is not None:
                 progress(number, len(wrong))
     return rows

@@ -100,14 +100,16 @@ class Keeper:
 
 
 def watch(
-    services: Iterable[Service], stop: StopRequest, restarted: Callable[[], None], clock: Clock = SYSTEM_CLOCK
-) -> None:
+    services: Iterable[Service], stop: StopRequest, restarted: Callable[[], None], tidy: Callable[[], None],
+    clock: Clock = SYSTEM_CLOCK,
+) -> None:  # fmt: skip
     """Look after the services until stopping is asked for.
 
     Args:
         services: all started; looked at in this order, so what others need comes first.
         stop: the request.
         restarted: called after a service was started again (its pid is another one).
+        tidy: called at each look.
         clock: time source.
 
     Raises:
@@ -118,3 +120,4 @@ def watch(
         changes = [keeper.look(stop.asked) for keeper in keepers]
         if any(changes):
             restarted()
+        tidy()

@@ -17,6 +17,7 @@ from totalizer.ops.lock import hold_folder
 from totalizer.ops.log import LOG, log_to_file, stop_logging
 from totalizer.ops.plan import UpPlan
 from totalizer.ops.reach import require_free_port
+from totalizer.ops.rotation import Rotation
 from totalizer.ops.screen import screen
 from totalizer.ops.signals import StopRequest
 from totalizer.ops.stack import Stack, end_leftovers
@@ -44,11 +45,13 @@ def run(plan: UpPlan, *, clock: Clock = SYSTEM_CLOCK) -> int:
         end_leftovers(plan.folder, plan.leftover_seconds)
         require_free_port(plan.host, plan.port)
         stack = Stack(plan, stop, _tell, clock=clock)
+        rotation = Rotation(plan.folder / "log", plan.log_bytes, plan.log_files, clock)
+        rotation.look()
         try:
             with _stopping(stack, stop):
                 stack.start()
                 _show(stack, plan.folder, clock.monotonic() - started)
-                watch(stack.services, stop, stack.keep_state, clock)
+                watch(stack.services, stop, stack.keep_state, rotation.look, clock)
         except OperationError as error:
             LOG.error("%s", error)
             if not stop.asked():
@@ -58,7 +61,7 @@ def run(plan: UpPlan, *, clock: Clock = SYSTEM_CLOCK) -> int:
 
 @contextlib.contextmanager
 def _logging(plan: UpPlan) -> Iterator[None]:
-    handler = log_to_file(plan.folder / "log" / "up.log", plan.log_level)
+    handler = log_to_file(plan.folder / "log" / "up.log", plan.log_level, plan.log_format)
     try:
         yield
     finally:

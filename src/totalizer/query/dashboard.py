@@ -11,14 +11,12 @@ import msgspec
 from psycopg import AsyncConnection
 
 from totalizer.catalog import Catalog, EventType, FieldType, Rollup
+from totalizer.query.asker import Asker
 from totalizer.query.choose import choose_rollup
-from totalizer.query.combine import Page, Work, compile_work
 from totalizer.query.filters import groupable, read_filters, wrong
 from totalizer.query.moments import previous, time_zone_of
 from totalizer.query.question import Fill, Filter, Metric, Order, Query
-from totalizer.query.result import about, is_exact, shape_rows
 from totalizer.query.run import Made
-from totalizer.query.sources import Source
 from totalizer.query.state import State
 from totalizer.query.windows import Windows
 from totalizer.query.work import Planner
@@ -120,18 +118,14 @@ async def show(
     planner: Planner,
 ) -> Made:
     """The dashboard's figures, all of one snapshot."""  # fmt: skip
-    asker = _Asker(connection, organization_id, planner)
+    asker = Asker(connection, organization_id, state, planner)
     data = {}
     for name in board.event_types:
         data[name] = await _section(catalog, asker, catalog.event_types[name], board)
-    notes = [about(work, rows, state.now) for work, rows in asker.asked]
     zone = ZoneInfo(board.zone)
-    read = {source for note in notes for source in note["source"].split("+")}
     content: dict[str, Any] = {
         "data": data,
-        "as_of": state.now.isoformat(),
-        "exact": all(is_exact(work) for work, _ in asker.asked),
-        "source": "+".join(source.value for source in Source if source.value in read) or "none",
+        **asker.told(),
         "query": {
             "time_range": board.time_range,
             "start_date": board.start.astimezone(zone).isoformat(),
@@ -144,22 +138,7 @@ async def show(
     return Made(content, content["exact"])
 
 
-class _Asker:
-    """Asks one question after the other."""
-
-    def __init__(self, connection: AsyncConnection[Any], organization_id: str, planner: Planner) -> None:
-        self._connection, self._organization_id, self._planner = connection, organization_id, planner
-        self.asked: list[tuple[Work, Sequence[Sequence[Any]]]] = []
-
-    async def rows(self, query: Query) -> list[dict[str, Any]]:
-        work = await self._planner.plan(query)
-        statement = compile_work(work, self._organization_id, Page())
-        rows = await (await self._connection.execute(statement.sql.encode(), statement.parameters)).fetchall()
-        self.asked.append((work, rows[: query.limit]))
-        return list(shape_rows(work, rows[: query.limit]))
-
-
-async def _section(catalog: Catalog, asker: _Asker, kind: EventType, board: Dashboard) -> dict[str, Any]:
+async def _section(catalog: Catalog, asker: Asker, kind: EventType, board: Dashboard) -> dict[str, Any]:
     rollup, measures = choose_rollup(catalog, kind.name, {each.field for each in board.filters}, ())
     # Sketches are dear to merge: they are told once, for the whole range.
     names = [measure.name for measure in measures if measure.kind not in SKETCHES]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from totalizer.catalog import EventType, Rollup
 from totalizer.catalog.levels import BASE, DAY, HOUR, LEVELS, MINUTE, MONTH, WEEK, Level
 from totalizer.catalog.quoting import quoted, quoted_list
-from totalizer.rollup.statements import base_of
+from totalizer.rollup.statements import base_of, hour_of
 from totalizer.rollup.verify_floors import floors_of_side, source_kept
 from totalizer.store.ddl import rollup_states
 
@@ -69,7 +69,7 @@ def sums(rollup: Rollup, level: Level, event_type: EventType, part: Part, *, tru
     """By organisation: how many rows one side has, and the sum of their hashes. Sums of disjoint parts add up."""
     return f"""
         WITH behind AS MATERIALIZED ({_behind(rollup, level, part)})
-        SELECT organization_id::text, count(*), sum(hash_record_extended(ROW({_columns(rollup, level, event_type)}), 0))
+        SELECT organization_id, count(*), sum(hash_record_extended(ROW({_columns(rollup, level, event_type)}), 0))
         FROM ({_side(rollup, level, event_type, part, truth=truth)}) AS compared GROUP BY 1"""
 
 
@@ -186,7 +186,7 @@ def _from_states(rollup: Rollup, level: Level, event_type: EventType, part: Part
             SELECT b.*, days.{key} FROM {rows} b JOIN totalizer.organizations o ON o.id = b.organization_id
             JOIN days ON days.time_zone = o.time_zone AND days.bucket = b.bucket WHERE {_own(part, "o.id")})"""
     elif level is HOUR:
-        rows = f"(SELECT *, date_trunc('hour', bucket, 'UTC') AS {key} FROM {rows} AS rows)"
+        rows = f"(SELECT *, {hour_of('bucket')} AS {key} FROM {rows} AS rows)"
     else:
         rows = f"(SELECT *, {_LOCAL_KEYS[level]} AS {key} FROM {rows} AS rows)"
     return (
@@ -209,7 +209,7 @@ def _behind(rollup: Rollup, level: Level, part: Part) -> str:
     """The rows of a grain that a mark lets differ from what they are made from: organisation and key."""
     key, tables = "m.bucket", "totalizer.dirty_marks m"
     if level is HOUR:
-        key = "date_trunc('hour', m.bucket, 'UTC')"
+        key = hour_of("m.bucket")
     elif level.local:
         key = _LOCAL_KEYS[level]
         tables += (

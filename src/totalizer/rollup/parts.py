@@ -12,6 +12,8 @@ from totalizer.catalog.quoting import quoted
 from totalizer.errors import OperationError
 from totalizer.rollup.marks import BACKFILL, LIVE
 from totalizer.rollup.statements import base_of
+from totalizer.store import audit
+from totalizer.store.audit import Change
 from totalizer.store.dead_letters import organization_id_of
 from totalizer.store.plan import read_applied
 from totalizer.window import base_bucket
@@ -83,7 +85,10 @@ def mark_part(connection: Connection[Any], portion: Portion, *, live: bool = Fal
     for event_type in applied.event_types.values():
         mine = [rollup for rollup in rollups if rollup.event_type == event_type.name]
         if mine or portion.rollup is None:
-            marks += _mark(connection, event_type, mine, owner, portion, LIVE if live else BACKFILL)
+            with connection.transaction():
+                marked = _mark(connection, event_type, mine, owner, portion, LIVE if live else BACKFILL)
+                audit.note(connection, _change(event_type, owner, portion, marked, live=live))
+            marks += marked
     return marks
 
 
@@ -123,6 +128,13 @@ def standings(connection: Connection[Any]) -> list[Standing]:
         GROUP BY r.name ORDER BY r.name"""
     ).fetchall()
     return [Standing(*row, *sizes[row[0]]) for row in rows]
+
+
+def _change(event_type: EventType, owner: str | None, portion: Portion, marked: int, *, live: bool) -> Change:
+    starts, ends = (None if bound is None else bound.isoformat() for bound in (portion.starts, portion.ends))
+    after = {"event_type": event_type.name, "from": starts, "to": ends, "marks": marked}
+    action = "rollup.refresh" if live else "rollup.backfill"
+    return Change(action, portion.rollup or f"all of {event_type.name}", owner, after=after)
 
 
 def _named(rollups: dict[str, Rollup], name: str | None) -> list[Rollup]:

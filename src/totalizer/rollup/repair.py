@@ -22,14 +22,17 @@ from totalizer.rollup.cell import Cell, find_cells
 from totalizer.rollup.comparison import Part
 from totalizer.rollup.marks import WORK_TABLES
 from totalizer.rollup.statements import recompute
+from totalizer.rollup.usage_books import USAGE, find_usage_cells, put_right
+from totalizer.store import audit
+from totalizer.store.audit import Change
 from totalizer.store.late import hold_floors
-from totalizer.store.plan import read_rollups
+from totalizer.store.plan import SHARDS, read_rollups
 from totalizer.window import BASE
 
 #: Wrong rows of one grain that are repaired in one transaction, and of those how many are recorded in full.
 CELLS_MAX, RECORDED_MAX = 20_000, 1_000
 
-_LOCK = "SELECT pg_advisory_xact_lock(hashtext('rollup ' || %s), uuid_hash(%s::uuid) & 15)"
+_LOCK = f"SELECT pg_advisory_xact_lock(hashtext('rollup ' || %s), uuid_hash(%s::uuid) & {SHARDS - 1})"
 _SPANS = """
     INSERT INTO work (organization_id, _bucket, _scope, _rollup)
     SELECT DISTINCT %(organization)s::uuid, date_bin('15 minutes', starts, 'epoch'::timestamptz), 'events', %(rollup)s
@@ -89,8 +92,14 @@ def _repair_once(
     """How many rows were wrong, and whether there may be more."""
     connection.execute(_LOCK, [wrong.event_type, wrong.organization_id])
     hold_floors(connection)
-    event_type, rollups = read_rollups(connection, wrong.event_type)
     most = total = 0
+    if wrong.rollup == USAGE:
+        cells = find_usage_cells(connection, Part((wrong.organization_id,)), CELLS_MAX, CELLS_MAX)
+        if cells:
+            put_right(connection, cells)
+            _record(connection, cells, found_by, repaired_by)
+            most = total = len(cells)
+    event_type, rollups = read_rollups(connection, wrong.event_type)
     for rollup in rollups:
         for level in rollup.kept if rollup.name == wrong.rollup else ():
             part = Part((wrong.organization_id,))
@@ -146,3 +155,5 @@ def _record(connection: Connection[Any], cells: Sequence[Cell], found_by: str, r
             len(cells), json.dumps(changes, default=str),
         ],
     )  # fmt: skip
+    after = {"grain": first.level.suffix, "rows": len(cells), "found_by": found_by}
+    audit.note(connection, Change("rollup.repair", first.rollup, first.organization_id, after=after))

@@ -99,7 +99,7 @@ def run_all(
 
 def _asked(connection: Connection[Any], task: Task) -> Sums:
     rows = connection.execute(task.statement.encode(), task.part.parameters(), prepare=False)
-    return Sums({organization: (count, int(total)) for organization, count, total in rows})
+    return Sums({str(organization): (count, int(total)) for organization, count, total in rows})
 
 
 def _pieces(connection: Connection[Any], event_type: EventType, part: Part) -> list[Part]:

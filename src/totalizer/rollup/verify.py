@@ -1,8 +1,8 @@
-"""Proving that the books balance: ledger = events = every grain of every rollup, for every organisation.
+"""Proving that the books balance: ledger = events = every grain of every rollup = bills, for every organisation.
 
 All of it is read in one snapshot, which several connections share. Each grain is compared with what it is made from:
-minutes and quarters with events, hours and days with quarters, weeks and months with days. What a mark says is behind
-is left out; everything else must be equal to the last digit.
+minutes and quarters with events, hours and days with quarters, weeks and months with days; and `merchant_usage` with
+the events of usage. What a mark says is behind is left out; everything else must be equal to the last digit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from totalizer.errors import OperationError
 from totalizer.rollup.cell import NAMES, Cell, find_cells
 from totalizer.rollup.comparison import Part
 from totalizer.rollup.summing import Sums, Task, run_all, tasks_of
+from totalizer.rollup.usage_books import SOURCE, find_usage_cells, only_late
 from totalizer.rollup.verify_floors import ACCOUNTED_FOR
 from totalizer.store.dead_letters import organization_id_of
 from totalizer.store.plan import Applied, read_applied
@@ -52,7 +53,8 @@ class Balance(NamedTuple):
         events: stored, kept beside the tables since they came late, or removed since they were older than is kept.
         ledger: rows the loader says it stored.
         dirty_buckets: base buckets that are marked, and so not compared.
-        mismatches: for each rollup and grain with any, how many rows differ from what they are made from.
+        mismatches: for each rollup and grain with any, and for `merchant_usage`, how many rows differ from what they
+            are made from.
         cells: those rows, the first of each grain.
     """
 
@@ -69,6 +71,11 @@ class Balance(NamedTuple):
     def exact(self) -> bool:
         """True if nothing differs."""
         return self.events == self.ledger and not self.mismatches
+
+    @property
+    def only_late_usage(self) -> bool:
+        """True if nothing differs but that `merchant_usage` lacks usage which came when its day was over."""
+        return self.events == self.ledger and bool(self.cells) and only_late(self.cells)
 
 
 def verify(
@@ -93,9 +100,12 @@ def verify(
         part = Part(_organizations(connection, scope), scope.since)
         tasks = [task for rollup, event_type in applied for task in tasks_of(connection, rollup, event_type, part)]
         counts = [_count_task(event_type, part) for event_type in _types(applied)]
-        found = run_all([connection, *helpers], [*counts, *tasks], progress)
+        with _by_hashes([connection, *helpers]):
+            found = run_all([connection, *helpers], [*counts, *tasks], progress)
         stored = {key.event_type: rows for key, rows in found.items() if key.rollup is None}
         cells = [cell for each in _differing(connection, applied, part, found) for cell in each]
+        if any(rollup is not None and rollup.name == SOURCE for rollup, _ in applied):
+            cells += find_usage_cells(connection, part, CELLS_MAX, ROWS_MAX)
         return [
             balance
             for event_type in _types(applied)
@@ -144,12 +154,24 @@ def _one_snapshot(connections: Sequence[Connection[Any]]) -> Iterator[None]:
             with _imported(others, row[0]):
                 for connection in connections:
                     # Groups of a piece stay in memory mostly.
-                    connection.execute("SET LOCAL work_mem = '128MB'")
-                    connection.execute("SET LOCAL jit = off")
+                    connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL jit = off")
+                    if others:
+                        # They are the parallel workers.
+                        connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
                 yield
     finally:
         for connection, isolation in zip(connections, before, strict=True):
             connection.isolation_level = isolation
+
+
+@contextmanager
+def _by_hashes(connections: Sequence[Connection[Any]]) -> Iterator[None]:
+    """Without sorts and loops over an index: whole tables are summed up, and the planner expects some hundred rows."""
+    for on in (False, True):
+        for connection in connections:
+            connection.execute(f"SET LOCAL enable_sort = {on}; SET LOCAL enable_nestloop = {on}".encode())
+        if not on:
+            yield
 
 
 @contextmanager
@@ -186,7 +208,7 @@ def _differing(
 def _count_task(event_type: EventType, part: Part) -> Task:
     """How many events are stored, by organisation."""
     statement = (
-        f'SELECT organization_id::text, count(*), 0 FROM events."{event_type.name}" '
+        f'SELECT organization_id, count(*), 0 FROM events."{event_type.name}" '
         "WHERE %(organizations)s::uuid[] IS NULL OR organization_id = ANY (%(organizations)s::uuid[]) GROUP BY 1"
     )
     return Task(event_type.name, None, None, False, statement, part)

@@ -20,15 +20,15 @@ from totalizer.errors import OperationError
 from totalizer.rollup.marks import WORK_TABLES
 from totalizer.rollup.statements import recompute
 from totalizer.store.late import hold_floors
-from totalizer.store.plan import read_applied
+from totalizer.store.plan import SHARDS, read_applied
 from totalizer.window import zone as known_zone
 
 #: The first and the last day from which on the clock of a zone is watched; the last lies so far ahead.
 WATCHED_FROM, WATCHED_AHEAD = date(1970, 1, 1), timedelta(days=400)
 
-_LOCK = """
+_LOCK = f"""
     SELECT pg_advisory_xact_lock(hashtext('rollup ' || name), shard) FROM (
-        SELECT DISTINCT name, uuid_hash(o.id) & 15 AS shard
+        SELECT DISTINCT name, uuid_hash(o.id) & {SHARDS - 1} AS shard
         FROM totalizer.event_types, unnest(%s::uuid[]) AS o (id) ORDER BY 1, 2 OFFSET 0
     ) AS shards"""
 

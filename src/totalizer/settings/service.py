@@ -61,7 +61,25 @@ class ServiceSettings(BaseSettings):
         Literal["auto", "json", "console"],
         named("LOG_FORMAT", "How lines are logged: `auto` is `console` at a terminal, else `json`."),
     ] = "auto"
-    metrics: Annotated[bool, named("TOTALIZER_METRICS", "False to measure nothing, and to serve no `/metrics`.")] = True
+    log_bytes: Annotated[
+        int,
+        named("TOTALIZER_LOG_BYTES", "Size above which `totalizer up` sets a log aside.", ge=1 << 16, le=1 << 40),
+    ] = 10 << 20
+    log_files: Annotated[
+        int, named("TOTALIZER_LOG_FILES", "Logs set aside that are kept of each part.", ge=0, le=1000)
+    ] = 4
+    otlp_endpoint: Annotated[
+        str | None,
+        named("OTEL_EXPORTER_OTLP_ENDPOINT", "Where traces go, by OTLP over HTTP; `/v1/traces` is added to it."),
+    ] = None
+    otlp_traces_endpoint: Annotated[
+        str | None,
+        named("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "The same as a whole address; stronger than the other."),
+    ] = None
+    otel_disabled: Annotated[bool, named("OTEL_SDK_DISABLED", "True to trace nothing, whatever endpoint is set.")] = (
+        False
+    )
+    metrics: Annotated[bool, named("TOTALIZER_METRICS", "False to serve no `/metrics`.")] = True
     metrics_token: Annotated[
         str | None,
         named("TOTALIZER_METRICS_TOKEN", "What `/metrics` wants as Bearer token; anybody gets it if not set."),
@@ -73,3 +91,12 @@ class ServiceSettings(BaseSettings):
             "Data path of the batching library whose health the API tells; `aggregated` in the data folder if not set.",
         ),
     ] = None
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """Where traces go; None if nothing is traced."""
+        if self.otel_disabled:
+            return None
+        if self.otlp_traces_endpoint is None and self.otlp_endpoint is not None:
+            return f"{self.otlp_endpoint.rstrip('/')}/v1/traces"
+        return self.otlp_traces_endpoint

@@ -10,19 +10,30 @@ import psycopg
 from psycopg import Connection
 
 from totalizer.errors import OperationError, StoreUnavailable
+from totalizer.store.audit import Actor, command_line
 
 #: Seconds to wait for a server that does not answer.
 CONNECT_TIMEOUT_S = 5
 
 
-def connect(dsn: str, *, autocommit: bool = False) -> Connection[Any]:
+def connect(dsn: str, *, autocommit: bool = False, actor: Actor | None = None) -> Connection[Any]:
     """A connection whose times are UTC.
+
+    Args:
+        dsn: the connection string.
+        autocommit: True for transactions only where they are asked for.
+        actor: who changes what is changed over it; None for the service itself.
 
     Raises:
         StoreUnavailable: the database cannot be reached or refuses the log-in; the message has its reason.
     """
     try:
-        return psycopg.connect(dsn, autocommit=autocommit, connect_timeout=CONNECT_TIMEOUT_S, options="-c timezone=UTC")
+        connection = psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, options="-c timezone=UTC")
+        if actor is not None:
+            # Not among the options: proxies such as PgBouncer refuse those that they do not know.
+            connection.execute("SELECT set_config('app.actor', %s, false)", [actor.setting])
+        connection.autocommit = autocommit
+        return connection
     except psycopg.OperationalError as error:
         raise StoreUnavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from None
 
@@ -31,11 +42,13 @@ def connect(dsn: str, *, autocommit: bool = False) -> Connection[Any]:
 def connected(dsn: str) -> Iterator[Connection[Any]]:
     """A connection for a command, autocommit; what goes wrong within the block is told as by `in_plain_words`.
 
+    What is changed over it, who runs the command has changed.
+
     Raises:
         StoreUnavailable: the database cannot be reached, refuses the log-in, or goes away.
         OperationError: it refuses what it is asked.
     """
-    with in_plain_words(), connect(dsn, autocommit=True) as connection:
+    with in_plain_words(), connect(dsn, autocommit=True, actor=command_line()) as connection:
         yield connection
 
 

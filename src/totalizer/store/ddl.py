@@ -33,6 +33,8 @@ def create_event_type(event_type: EventType) -> list[str]:
     body = ",\n    ".join(columns)
     return [
         f"CREATE TABLE {table} (\n    {body}\n) PARTITION BY RANGE ({time})",
+        # Rows lie in the order they were stored in: a few kilobytes tell where those are that an export lacks.
+        f"CREATE INDEX ON {table} USING brin (stored_at) WITH (autosummarize)",
         f"CREATE TABLE {keys} (\n    organization_id uuid NOT NULL,\n    id uuid NOT NULL,\n"
         f"    event_time timestamptz NOT NULL,\n    PRIMARY KEY (organization_id, id)\n)",
         f"COMMENT ON TABLE {keys} IS 'Ids that senders chose, so that a resend is found whatever its time'",

@@ -10,6 +10,8 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from totalizer.catalog.quoting import quoted
+from totalizer.store import audit
+from totalizer.store.audit import Change
 from totalizer.store.loading import Refound, Target, staged
 
 Rows = Connection[Any]
@@ -206,9 +208,16 @@ def release(connection: Rows, ids: Sequence[int]) -> int:
         connection: as the refresher.
         ids: their numbers.
     """
-    return connection.execute(
-        "UPDATE totalizer.late_events SET state = 'late' WHERE id = ANY (%s) AND state = 'held'", [list(ids)]
-    ).rowcount
+    with connection.transaction():
+        released = connection.execute(
+            "WITH released AS (UPDATE totalizer.late_events SET state = 'late' WHERE id = ANY (%s) AND state = 'held' "
+            "RETURNING organization_id::text, event_type, id) "
+            "SELECT organization_id, event_type, array_agg(id ORDER BY id) FROM released GROUP BY 1, 2 ORDER BY 1, 2",
+            [list(ids)],
+        ).fetchall()
+        for owner, event_type, numbers in released:
+            audit.note(connection, Change("late.release", event_type, owner, after={"ids": numbers}))
+    return sum(len(numbers) for _, _, numbers in released)
 
 
 def lock_unapplied(connection: Rows, ids: Sequence[int]) -> list[LateEvent]:

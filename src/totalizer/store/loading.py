@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 
 from totalizer.catalog.quoting import quoted, quoted_list
+from totalizer.store import traces
 
 Rows = Connection[Any]
 
@@ -250,11 +251,19 @@ def _conflicts(target: Target, stage: str) -> str:
         WHERE ROW({sent}) IS DISTINCT FROM ROW({kept})"""
 
 
-def add_marks(connection: Rows, marks: Iterable[tuple[str, str, str]]) -> None:
-    """Append dirty marks: (organisation, event type, start of the base bucket)."""
+def add_marks(connection: Connection[Any], marks: Iterable[tuple[str, str, str]], spans: Sequence[str] = ()) -> None:
+    """Append dirty marks.
+
+    Args:
+        connection: in a transaction.
+        marks: (organisation, event type, start of the base bucket); one at least.
+        spans: of the transaction, as `traceparent` has them, if it is traced.
+    """
     organizations, event_types, buckets = zip(*marks, strict=True)
     connection.execute(
         "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) "
         "SELECT * FROM unnest(%s::uuid[], %s::text[], %s::timestamptz[])",
         [list(organizations), list(event_types), list(buckets)],
     )
+    if spans:
+        traces.announce(connection, spans)

@@ -108,21 +108,19 @@ def set_retention(connection: Rows, event_type: str, organization: str | None, r
     if not connection.execute("SELECT 1 FROM totalizer.event_types WHERE name = %s", [event_type]).fetchone():
         raise OperationError(f"no event type {event_type!r}; `totalizer catalog list` shows those there are")
     owner = None if organization is None else dead_letters.organization_id_of(connection, organization)
-    with connection.transaction():
+    if retention is None:
         connection.execute(
             "DELETE FROM totalizer.retention WHERE event_type = %s AND organization_id IS NOT DISTINCT FROM %s::uuid",
             [event_type, owner],
         )
-        if retention is not None:
-            connection.execute(
-                "INSERT INTO totalizer.retention "
-                "(event_type, organization_id, raw_days, base_days, hour_days, day_days) "
-                "VALUES (%s, %s, %s, %s, %s, %s)",
-                [
-                    event_type, owner, retention.raw_days, retention.base_days, retention.hour_days,
-                    retention.day_days,
-                ],
-            )  # fmt: skip
+        return
+    connection.execute(
+        "INSERT INTO totalizer.retention (event_type, organization_id, raw_days, base_days, hour_days, day_days) "
+        "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (event_type, organization_id) DO UPDATE SET "
+        "(raw_days, base_days, hour_days, day_days, changed_at) = (excluded.raw_days, excluded.base_days, "
+        "excluded.hour_days, excluded.day_days, now())",
+        [event_type, owner, retention.raw_days, retention.base_days, retention.hour_days, retention.day_days],
+    )
 
 
 def effective(

@@ -70,7 +70,7 @@ class Beginning(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What became of a run: done, failed or timed_out."""
+    """What became of a run: done, failed, timed_out or lost."""
 
     state: str
     result: dict[str, Any] | None = None
@@ -165,6 +165,12 @@ def standing(connection: Rows, job: str) -> Standing:
     ).fetchone()
     assert row is not None
     return Standing(row[0], row[1], latest, row[2])
+
+
+def lost_for(connection: Rows, ticket: str) -> int:
+    """How many runs for a message were lost."""
+    query = "SELECT FROM totalizer.job_runs WHERE ticket = %s AND state = 'lost'"
+    return connection.execute(query, [ticket]).rowcount
 
 
 def begin(connection: Rows, beginning: Beginning) -> int | None:

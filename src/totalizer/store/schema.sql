@@ -2,6 +2,24 @@
 -- After a new migration: UPDATE_SCHEMA=1 script/test tests/migration
 CREATE SCHEMA totalizer;
 
+CREATE FUNCTION totalizer.audit_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    hidden CONSTANT text[] := ARRAY['key_hash', 'last_used_at', 'applied_at', 'changed_at'];
+    was jsonb := to_jsonb(OLD) - hidden;
+    becomes jsonb := to_jsonb(NEW) - hidden;
+    present jsonb := coalesce(becomes, was);
+    owner text := CASE TG_TABLE_NAME WHEN 'organizations' THEN 'id' ELSE 'organization_id' END;
+BEGIN
+    IF was IS DISTINCT FROM becomes THEN
+        PERFORM totalizer.write_audit((present ->> owner)::uuid, TG_ARGV[0], present ->> TG_ARGV[1], was, becomes);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION totalizer.authenticate_key(hash bytea) RETURNS TABLE(key_id uuid, organization_id uuid, scopes text[], expires_at timestamp with time zone, last_used_at timestamp with time zone, limits bigint[])
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
@@ -72,6 +90,13 @@ BEGIN
     END IF;
     EXECUTE format('ALTER TABLE events.%I DETACH PARTITION partitions.%I', type_name, partition_name);
     EXECUTE format('DROP TABLE partitions.%I', partition_name);
+    PERFORM totalizer.note_change(
+        NULL, 'partition.drop', partition_name,
+        jsonb_build_object(
+            'event_type', type_name, 'starts', part.starts, 'ends', part.ends,
+            'events', (SELECT coalesce(sum(n), 0) FROM unnest(counts) AS n)
+        ), NULL
+    );
     INSERT INTO totalizer.removed_events (organization_id, event_type, events)
     SELECT o, type_name, n FROM unnest(organizations, counts) AS gone (o, n) WHERE n > 0;
 END
@@ -334,6 +359,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION totalizer.note_change(organization uuid, done text, what text, was jsonb, becomes jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF nullif(current_setting('app.actor', true), '') IS NOT NULL THEN
+        PERFORM totalizer.write_audit(organization, done, what, was, becomes);
+    END IF;
+END
+$$;
+
 CREATE FUNCTION totalizer.note_floor_raised() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'totalizer', 'pg_temp'
@@ -459,6 +495,15 @@ CREATE FUNCTION totalizer.raw_floor(type_name text, organization uuid) RETURNS t
     SELECT coalesce((SELECT raw_floor FROM totalizer.floors_of(type_name, organization)), '-infinity')
 $$;
 
+CREATE FUNCTION totalizer.refuse_audit_change() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'totalizer.audit is append-only: its entries are neither changed nor removed';
+END
+$$;
+
 CREATE FUNCTION totalizer.request_job(wanted text) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -474,6 +519,7 @@ BEGIN
     IF found_id IS NULL THEN
         INSERT INTO totalizer.job_runs (job, state, requested_at) VALUES (wanted, 'requested', now())
         RETURNING id INTO found_id;
+        PERFORM totalizer.write_audit(NULL, 'job.run', wanted, NULL, jsonb_build_object('run', found_id));
     END IF;
     RETURN found_id;
 END
@@ -564,6 +610,29 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION totalizer.write_audit(organization uuid, done text, what text, was jsonb, becomes jsonb) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    who jsonb := coalesce(
+        nullif(current_setting('app.actor', true), '')::jsonb,
+        jsonb_build_object('kind', 'database', 'id', session_user)
+    );
+BEGIN
+    IF who ->> 'kind' = 'api_key' THEN
+        who := who || jsonb_strip_nulls(jsonb_build_object(
+            'name', (SELECT name FROM totalizer.api_keys WHERE id::text = who ->> 'id')
+        ));
+    END IF;
+    INSERT INTO totalizer.audit (organization_id, actor, action, target, before, after)
+    VALUES (
+        coalesce(organization, nullif(current_setting('app.current_org_id', true), '')::uuid),
+        who, done, what, was, becomes
+    );
+END
+$$;
+
 CREATE TABLE totalizer.alert_history (
     id uuid NOT NULL,
     at timestamp with time zone NOT NULL,
@@ -631,6 +700,33 @@ COMMENT ON COLUMN totalizer.api_keys.key_hash IS 'SHA-256 of the key; the key it
 COMMENT ON COLUMN totalizer.api_keys.last_used_at IS 'When it was used last; written at most once a minute';
 
 COMMENT ON COLUMN totalizer.api_keys.replaced_by IS 'The key that took its place when it was rotated';
+
+CREATE TABLE totalizer.audit (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    organization_id uuid,
+    actor jsonb NOT NULL,
+    action text NOT NULL,
+    target text NOT NULL,
+    before jsonb,
+    after jsonb,
+    CONSTRAINT audit_actor_check CHECK ((actor ? 'kind'::text))
+);
+
+COMMENT ON TABLE totalizer.audit IS 'Append-only: every change that a person or a key made';
+
+COMMENT ON COLUMN totalizer.audit.organization_id IS 'Whose data or keys it is about, else whose key made it; null: of the installation';
+
+COMMENT ON COLUMN totalizer.audit.actor IS 'kind: api_key, token, command_line or database; with id, name and role as far as there are';
+
+ALTER TABLE totalizer.audit ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME totalizer.audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE totalizer.data_versions (
     organization_id uuid NOT NULL,
@@ -1118,6 +1214,9 @@ ALTER TABLE ONLY totalizer.api_keys
 ALTER TABLE ONLY totalizer.api_keys
     ADD CONSTRAINT api_keys_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY totalizer.audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY totalizer.data_versions
     ADD CONSTRAINT data_versions_pkey PRIMARY KEY (organization_id, event_type, slot);
 
@@ -1196,6 +1295,8 @@ CREATE INDEX alert_silences_by_end ON totalizer.alert_silences USING btree (unti
 
 CREATE INDEX api_keys_by_organization ON totalizer.api_keys USING btree (organization_id, created_at);
 
+CREATE INDEX audit_by_organization ON totalizer.audit USING btree (organization_id, id);
+
 CREATE INDEX dead_letters_by_organization ON totalizer.dead_letters USING btree (organization_id, id);
 
 CREATE INDEX dirty_marks_by_bucket ON totalizer.dirty_marks USING btree (organization_id, event_type, bucket);
@@ -1242,6 +1343,36 @@ CREATE INDEX retention_floors_by_change ON totalizer.retention_floors USING btre
 
 CREATE INDEX usage_failures_by_date ON totalizer.usage_failures USING btree (date);
 
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON totalizer.audit FOR EACH STATEMENT EXECUTE FUNCTION totalizer.refuse_audit_change();
+
+CREATE TRIGGER audit_changed AFTER UPDATE ON totalizer.api_keys FOR EACH ROW WHEN ((((((old.organization_id IS DISTINCT FROM new.organization_id) OR (old.name IS DISTINCT FROM new.name)) OR (old.key_hash IS DISTINCT FROM new.key_hash)) OR (old.scopes IS DISTINCT FROM new.scopes)) OR ((old.expires_at IS DISTINCT FROM new.expires_at) AND (NOT (old.replaced_by IS DISTINCT FROM new.replaced_by))) OR ((old.revoked_at IS NOT NULL) AND (new.revoked_at IS DISTINCT FROM old.revoked_at)))) EXECUTE FUNCTION totalizer.audit_row('key.change', 'id');
+
+CREATE TRIGGER audit_changed AFTER INSERT OR DELETE OR UPDATE ON totalizer.event_types FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('catalog.event_type', 'name');
+
+CREATE TRIGGER audit_changed AFTER INSERT OR DELETE OR UPDATE ON totalizer.organization_limits FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('limits.change', 'organization_id');
+
+CREATE TRIGGER audit_changed AFTER UPDATE ON totalizer.organizations FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('organization.change', 'name');
+
+CREATE TRIGGER audit_changed AFTER INSERT OR DELETE OR UPDATE ON totalizer.retention FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('retention.change', 'event_type');
+
+CREATE TRIGGER audit_changed AFTER INSERT OR DELETE OR UPDATE ON totalizer.rollups FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('catalog.rollup', 'name');
+
+CREATE TRIGGER audit_created AFTER INSERT ON totalizer.api_keys FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('key.create', 'id');
+
+CREATE TRIGGER audit_created AFTER INSERT ON totalizer.organizations FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('organization.create', 'name');
+
+CREATE TRIGGER audit_deleted AFTER DELETE ON totalizer.api_keys FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('key.delete', 'id');
+
+CREATE TRIGGER audit_deleted AFTER DELETE ON totalizer.organizations FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('organization.delete', 'name');
+
+CREATE TRIGGER audit_ended AFTER UPDATE ON totalizer.alert_silences FOR EACH ROW WHEN ((new.until < old.until)) EXECUTE FUNCTION totalizer.audit_row('alert.unsilence', 'rule');
+
+CREATE TRIGGER audit_revoked AFTER UPDATE ON totalizer.api_keys FOR EACH ROW WHEN (((old.revoked_at IS NULL) AND (new.revoked_at IS NOT NULL))) EXECUTE FUNCTION totalizer.audit_row('key.revoke', 'id');
+
+CREATE TRIGGER audit_rotated AFTER UPDATE ON totalizer.api_keys FOR EACH ROW WHEN ((old.replaced_by IS DISTINCT FROM new.replaced_by)) EXECUTE FUNCTION totalizer.audit_row('key.rotate', 'id');
+
+CREATE TRIGGER audit_silenced AFTER INSERT ON totalizer.alert_silences FOR EACH ROW EXECUTE FUNCTION totalizer.audit_row('alert.silence', 'rule');
+
 CREATE TRIGGER note_floor_raised AFTER INSERT OR UPDATE ON totalizer.retention_floors FOR EACH ROW EXECUTE FUNCTION totalizer.note_floor_raised();
 
 CREATE TRIGGER note_late_applied AFTER UPDATE ON totalizer.late_events REFERENCING NEW TABLE AS applied FOR EACH STATEMENT EXECUTE FUNCTION totalizer.note_late_applied();
@@ -1284,6 +1415,8 @@ ALTER TABLE totalizer.api_keys ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY apply_late ON totalizer.late_events TO totalizer_refresher USING (true) WITH CHECK (true);
 
+ALTER TABLE totalizer.audit ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE totalizer.data_versions ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.dead_letters ENABLE ROW LEVEL SECURITY;
@@ -1317,6 +1450,8 @@ ALTER TABLE totalizer.organization_limits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE totalizer.organizations ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY own_applied ON totalizer.late_applied FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
+
+CREATE POLICY own_audit ON totalizer.audit FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
 CREATE POLICY own_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_app USING ((organization_id = ( SELECT (NULLIF(current_setting('app.current_org_id'::text, true), ''::text))::uuid AS "nullif")));
 
@@ -1360,6 +1495,8 @@ ALTER TABLE totalizer.retention ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE totalizer.retention_floors ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY see_audit ON totalizer.audit FOR SELECT TO totalizer_refresher USING (true);
+
 CREATE POLICY see_dead_letters ON totalizer.dead_letters FOR SELECT TO totalizer_refresher USING (true);
 
 CREATE POLICY see_floors ON totalizer.retention_floors FOR SELECT TO totalizer_writer, totalizer_refresher USING (true);
@@ -1383,6 +1520,8 @@ CREATE POLICY work_off_dead_letters ON totalizer.dead_letters TO totalizer_write
 GRANT USAGE ON SCHEMA totalizer TO totalizer_writer;
 GRANT USAGE ON SCHEMA totalizer TO totalizer_refresher;
 GRANT USAGE ON SCHEMA totalizer TO totalizer_app;
+
+REVOKE ALL ON FUNCTION totalizer.audit_row() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION totalizer.authenticate_key(hash bytea) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.authenticate_key(hash bytea) TO totalizer_app;
@@ -1428,6 +1567,10 @@ GRANT ALL ON FUNCTION totalizer.hold_floors() TO totalizer_refresher;
 
 REVOKE ALL ON FUNCTION totalizer.mark_corrected() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION totalizer.note_change(organization uuid, done text, what text, was jsonb, becomes jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION totalizer.note_change(organization uuid, done text, what text, was jsonb, becomes jsonb) TO totalizer_writer;
+GRANT ALL ON FUNCTION totalizer.note_change(organization uuid, done text, what text, was jsonb, becomes jsonb) TO totalizer_refresher;
+
 REVOKE ALL ON FUNCTION totalizer.note_floor_raised() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION totalizer.note_key_used(used uuid) FROM PUBLIC;
@@ -1448,10 +1591,14 @@ GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO 
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_writer;
 GRANT ALL ON FUNCTION totalizer.raw_floor(type_name text, organization uuid) TO totalizer_refresher;
 
+REVOKE ALL ON FUNCTION totalizer.refuse_audit_change() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION totalizer.request_job(wanted text) FROM PUBLIC;
 GRANT ALL ON FUNCTION totalizer.request_job(wanted text) TO totalizer_app;
 
 REVOKE ALL ON FUNCTION totalizer.watch_corrections(type_name text, time_name text, relation regclass, is_partition boolean) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION totalizer.write_audit(organization uuid, done text, what text, was jsonb, becomes jsonb) FROM PUBLIC;
 
 GRANT SELECT ON TABLE totalizer.alert_history TO totalizer_app;
 GRANT SELECT,INSERT,DELETE ON TABLE totalizer.alert_history TO totalizer_refresher;
@@ -1489,6 +1636,9 @@ GRANT SELECT(revoked_at),UPDATE(revoked_at) ON TABLE totalizer.api_keys TO total
 GRANT SELECT(last_used_at) ON TABLE totalizer.api_keys TO totalizer_app;
 
 GRANT SELECT(replaced_by),UPDATE(replaced_by) ON TABLE totalizer.api_keys TO totalizer_app;
+
+GRANT SELECT ON TABLE totalizer.audit TO totalizer_app;
+GRANT SELECT ON TABLE totalizer.audit TO totalizer_refresher;
 
 GRANT SELECT ON TABLE totalizer.data_versions TO totalizer_app;
 

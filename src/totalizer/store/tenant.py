@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from totalizer.errors import StoreUnavailable
+from totalizer.store.audit import Actor
 
 
 @asynccontextmanager
@@ -46,12 +47,15 @@ async def reading_as(
 
 
 @asynccontextmanager
-async def writing_as(pool: AsyncConnectionPool[Any], organization_id: str) -> AsyncIterator[AsyncConnection[Any]]:
+async def writing_as(
+    pool: AsyncConnectionPool[Any], organization_id: str, by: Actor
+) -> AsyncIterator[AsyncConnection[Any]]:
     """A transaction that sees and changes that organisation's rows and no others.
 
     Args:
         pool: connections as the app role.
         organization_id: whose.
+        by: who does it, for the audit trail.
 
     Raises:
         StoreUnavailable: the database is away. Whether what was written stays is not known then.
@@ -60,7 +64,10 @@ async def writing_as(pool: AsyncConnectionPool[Any], organization_id: str) -> As
         async with pool.connection() as connection, connection.transaction():
             # The pool's transactions only read, unless they say otherwise first.
             await connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE")
-            await connection.execute("SELECT set_config('app.current_org_id', %s, true)", [organization_id])
+            await connection.execute(
+                "SELECT set_config('app.current_org_id', %s, true), set_config('app.actor', %s, true)",
+                [organization_id, by.setting],
+            )
             yield connection
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise StoreUnavailable(f"PostgreSQL cannot be reached: {str(error).strip()}") from error

@@ -25,26 +25,35 @@ def is_worth_a_retry(error: Exception) -> bool:
     return isinstance(error, StoreUnavailable) or (isinstance(error, psycopg.Error) and not is_rows_fault(error))
 
 
-def retried(
-    work: Callable[[], _Result], clock: Clock, attempts: int, again: Callable[[Exception], None] = lambda _error: None
-) -> _Result:
-    """The result of `work`, tried up to `attempts` times.
+class Retries:
+    """Does work until it succeeds, a number of times at most. For several threads.
 
     Args:
-        work: what to do; each time anew.
         clock: to wait by.
         attempts: at least 1.
-        again: told of the error before each pause.
-
-    Raises:
-        Exception: what the last attempt raised, or the first that is not worth another.
+        check: raises if nothing more shall be done; asked after each error, which may be how it was told.
+        told: of each error that is followed by another attempt.
     """
-    for attempt in range(attempts - 1):
-        try:
-            return work()
-        except (StoreUnavailable, psycopg.Error) as error:
-            if not is_worth_a_retry(error):
-                raise
-            again(error)
-        clock.sleep(min(PAUSE_S * 2**attempt, PAUSE_MAX_S) * (1 - JITTER * random.random()))
-    return work()
+
+    def __init__(
+        self, clock: Clock, attempts: int, check: Callable[[], None], told: Callable[[Exception], None]
+    ) -> None:
+        self._clock, self._attempts, self.check, self._told = clock, attempts, check, told
+
+    def __call__(self, work: Callable[[], _Result]) -> _Result:
+        """The result of `work`, done anew in each attempt.
+
+        Raises:
+            Exception: what the last attempt raised, or the first that is not worth another, or what `check` did.
+        """
+        attempt = 1
+        while True:
+            try:
+                return work()
+            except (StoreUnavailable, psycopg.Error) as error:
+                self.check()
+                if attempt >= self._attempts or not is_worth_a_retry(error):
+                    raise
+                self._told(error)
+            self._clock.sleep(min(PAUSE_S * 2 ** (attempt - 1), PAUSE_MAX_S) * (1 - JITTER * random.random()))
+            attempt += 1

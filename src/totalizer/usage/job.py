@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
@@ -13,15 +13,16 @@ from typing import Any, Final
 
 import psycopg
 import redis
+from psycopg import Connection
 
 from totalizer.clock import SYSTEM_CLOCK, Clock, utc_datetime
-from totalizer.errors import OperationError, StoreUnavailable
+from totalizer.errors import JobStopped, OperationError, StoreUnavailable
 from totalizer.store import merchant_usage, usage_runs
 from totalizer.store.connect import connect
 from totalizer.store.usage_counters import Counters
 from totalizer.store.usage_keys import pattern
 from totalizer.telemetry import logger
-from totalizer.usage.backoff import retried
+from totalizer.usage.backoff import Retries
 from totalizer.usage.outcome import Outcome
 from totalizer.usage.rebuilding import rebuild
 from totalizer.usage.result import AggregationResult, AggregationStatus, KeyFailure, RangeResult
@@ -51,17 +52,26 @@ class UsageAggregationJob:
         page_keys: counters in one statement.
         attempts: at everything that fails for want of a server.
         clock: time source.
+        opened: makes the connections it works over, from any thread; default: by the connection string.
+        check: raises JobStopped if it shall stop.
     """
 
     def __init__(
         self, dsn: str, client: redis.Redis | None, *, parallel: int = PARALLEL, page_keys: int = PAGE_KEYS,
-        attempts: int = ATTEMPTS, clock: Clock = SYSTEM_CLOCK,
+        attempts: int = ATTEMPTS, clock: Clock = SYSTEM_CLOCK, opened: Callable[[], Connection[Any]] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._dsn, self._counters = dsn, None if client is None else Counters(client)
-        self._parallel, self._page_keys, self._attempts, self._clock = parallel, page_keys, attempts, clock
+        self._parallel, self._page_keys, self._clock = parallel, page_keys, clock
+        self._opened = opened or partial(connect, dsn, autocommit=True)
+        self._retries = Retries(clock, attempts, check, self._warn)
 
     def run(self, date: date | None = None) -> AggregationResult:
-        """Aggregate a day, yesterday by default. What goes wrong is in the result."""
+        """Aggregate a day, yesterday by default. What goes wrong is in the result.
+
+        Raises:
+            JobStopped: it was told to stop; what it did until then is recorded, and stays.
+        """
         day = date or self._today() - timedelta(days=1)
         return self._timed(day, partial(self._run, day))
 
@@ -121,55 +131,61 @@ class UsageAggregationJob:
 
     def _timed(self, day: date, work: Callable[[Outcome], None]) -> AggregationResult:
         """Do the work, and tell how it went."""
-        started, outcome = self._clock.monotonic(), Outcome(day)
+        outcome = Outcome(day, self._clock)
         try:
             work(outcome)
-        except (psycopg.Error, StoreUnavailable, Superseded) as error:
+        except (psycopg.Error, StoreUnavailable, Superseded, JobStopped) as error:
             outcome.fail("", str(error).strip())
-        outcome.duration_ms = round((self._clock.monotonic() - started) * 1000)
+        if not outcome.kept:
+            outcome.finish()
         self._record(outcome)
-        return outcome.result()
+        self._retries.check()
+        return outcome.result
 
     def _run(self, day: date, outcome: Outcome) -> None:
-        control = retried(partial(connect, self._dsn, autocommit=True), self._clock, self._attempts, self._warn)
+        control = self._retries(self._opened)
         with control, usage_runs.claimed(control, day, socket.gethostname()) as epoch:
             if epoch is None:
-                outcome.skipped = "another process is aggregating this day"
-                logger().info("skipped", job=NAME, date=str(day), reason=outcome.skipped)
+                outcome.note(skipped="another process is aggregating this day")
+                logger().info("skipped", job=NAME, date=str(day), reason=outcome.result.skipped)
                 return
             outcome.epoch = epoch
             logger().info("starting aggregation", job=NAME, date=str(day))
-            with closing(Connections(self._dsn)) as connections:
+            with closing(Connections(self._opened)) as connections:
                 connections.adopt(control)
                 self._move_counters(day, outcome, connections, pattern(day.isoformat()))
                 self._settle(day, outcome, connections, None)
                 self._rebuild(day, outcome, connections)
+            with suppress(psycopg.Error):  # a connection that is lost; another one records it
+                outcome.keep(control)
 
     def _run_merchant(self, day: date, merchant_id: str, outcome: Outcome) -> None:
         logger().info("starting aggregation", job=NAME, date=str(day), merchant=merchant_id)
-        with closing(Connections(self._dsn)) as connections:
+        with closing(Connections(self._opened)) as connections:
             self._move_counters(day, outcome, connections, pattern(day.isoformat(), merchant_id))
             self._settle(day, outcome, connections, merchant_id)
 
     def _move_counters(self, day: date, outcome: Outcome, connections: Connections, names: str) -> None:
         if self._counters is None:
-            outcome.redis = "not configured"
+            outcome.note(redis="not configured")
             return
-        owners = Owners(*self._retried(lambda: merchant_usage.organizations(connections.get())))
-        writer = PageWriter(
-            day, outcome.epoch, self._counters, connections, owners,
-            clock=self._clock, attempts=self._attempts, again=self._warn,
-        )  # fmt: skip
+        owners = Owners(*self._retries(lambda: merchant_usage.organizations(connections.get())))
+        writer = PageWriter(day, outcome.epoch, self._counters, connections, owners, self._retries)
         with ThreadPoolExecutor(self._parallel, "usage") as pool:
             under_way: set[Future[Any]] = set()
+            last: list[bytes] = []
             for keys in self._pages(outcome, names):
-                outcome.keys_scanned += len(keys)
-                under_way.add(pool.submit(writer.write, keys))
+                outcome.note(keys_scanned=outcome.result.keys_scanned + len(keys))
+                if last:
+                    under_way.add(pool.submit(writer.write, last))
+                last = keys
                 if len(under_way) > 2 * self._parallel:
                     done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
                     outcome.add_pages(future.result() for future in done)
+            # On this thread: opening a connection for the only page takes longer than writing it.
+            outcome.add_pages([writer.write(last)] if last else [])
             outcome.add_pages(future.result() for future in under_way)
-        logger().info("found usage keys to process", job=NAME, date=str(day), keys=outcome.keys_scanned)
+        logger().info("found usage keys to process", job=NAME, date=str(day), keys=outcome.result.keys_scanned)
 
     def _pages(self, outcome: Outcome, names: str) -> Iterator[list[bytes]]:
         """The counters' names, found by a cursor, in pages; none or fewer while Redis is away."""
@@ -177,9 +193,10 @@ class UsageAggregationJob:
         cursor, found = 0, list[bytes]()
         while True:
             try:
-                cursor, keys = self._retried(partial(self._counters.scan, names, cursor))
+                self._retries.check()
+                cursor, keys = self._retries(partial(self._counters.scan, names, cursor))
             except StoreUnavailable as error:
-                outcome.redis = "away"
+                outcome.note(redis="away")
                 logger().warning(
                     "the counters cannot be read; aggregating from the events", job=NAME, reason=str(error)
                 )
@@ -194,8 +211,8 @@ class UsageAggregationJob:
             yield found
 
     def _settle(self, day: date, outcome: Outcome, connections: Connections, merchant_id: str | None) -> None:
-        settled = self._retried(partial(self._settle_once, day, outcome, connections, merchant_id))
-        outcome.records_settled = settled.records
+        settled = self._retries(partial(self._settle_once, day, outcome, connections, merchant_id))
+        outcome.note(records_settled=settled.records)
         for usage in settled.too_great:
             outcome.fail(f"{usage.merchant_id} {usage.metric_type}", f"{usage.value} is more than the table can hold")
 
@@ -210,7 +227,7 @@ class UsageAggregationJob:
 
     def _rebuild(self, day: date, outcome: Outcome, connections: Connections) -> None:
         """Today's counters are compared with the table, by each run for today and by any that finds them forgotten."""
-        if self._counters is None or outcome.redis != "ok":
+        if self._counters is None or outcome.result.redis != "ok":
             return
         today = self._today()
         try:
@@ -219,28 +236,27 @@ class UsageAggregationJob:
                 logger().warning("the counters have lost their memory, or are new; rebuilding today's", job=NAME)
                 self._counters.begin_whole()
             if lost and day != today:
-                self._retried(partial(self._settle_once, today, Outcome(today), connections, None))
+                self._retries(partial(self._settle_once, today, Outcome(today, self._clock), connections, None))
             if lost or day == today:
-                outcome.counters_rebuilt = rebuild(self._counters, connections, today)
+                raised = rebuild(self._counters, connections, today, self._retries.check)
+                outcome.note(counters_rebuilt=raised)
                 self._counters.note_whole()
         except StoreUnavailable as error:
             logger().warning("the counters could not be rebuilt; the next run tries again", job=NAME, reason=str(error))
 
     def _record(self, outcome: Outcome) -> None:
         """Keep what the run did, and say it."""
-        if outcome.skipped is not None:
+        if outcome.result.skipped is not None:
             return
         try:
-            with connect(self._dsn) as connection:
-                outcome.keep(connection)
+            if not outcome.kept:
+                with connect(self._dsn, autocommit=True) as connection:
+                    outcome.keep(connection)
         except (psycopg.Error, StoreUnavailable) as error:
             logger().warning(
-                "the run could not be recorded", job=NAME, date=str(outcome.day), reason=str(error).strip()
+                "the run could not be recorded", job=NAME, date=str(outcome.result.date), reason=str(error).strip()
             )
         outcome.log(NAME)
-
-    def _retried(self, work: Callable[[], Any]) -> Any:
-        return retried(work, self._clock, self._attempts, self._warn)
 
     def _warn(self, error: Exception) -> None:
         logger().warning("trying again", job=NAME, reason=str(error).strip())

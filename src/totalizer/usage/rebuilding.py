@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 
 from totalizer.store import merchant_usage
@@ -11,7 +12,7 @@ from totalizer.store.usage_keys import Counter
 from totalizer.usage.workers import Connections
 
 
-def rebuild(counters: Counters, connections: Connections, day: date) -> int:
+def rebuild(counters: Counters, connections: Connections, day: date, check: Callable[[], None]) -> int:
     """Raise a day's counters to the table; returns how many were behind.
 
     The table is read before: what it holds was on disk by then, so whoever may still be about to add that has read a
@@ -21,6 +22,7 @@ def rebuild(counters: Counters, connections: Connections, day: date) -> int:
         counters: the counters.
         connections: this thread's is used.
         day: UTC.
+        check: raises if nothing more shall be done; asked before each page.
 
     Raises:
         StoreUnavailable: Redis is away.
@@ -30,6 +32,7 @@ def rebuild(counters: Counters, connections: Connections, day: date) -> int:
     _, default = merchant_usage.organizations(connection)
     raised = 0
     for usages in merchant_usage.usages_of(connection, day):
+        check()
         wanted = {_key(usage, default, day): usage.value for usage in usages}
         present = counters.read([key.encode() for key in wanted])
         behind = {

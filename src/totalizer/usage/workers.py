@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import Connection
 
-from totalizer.clock import Clock
 from totalizer.errors import StoreUnavailable, TotalizerError
 from totalizer.store import merchant_usage, usage_runs
-from totalizer.store.connect import connect, is_rows_fault
+from totalizer.store.connect import is_rows_fault
 from totalizer.store.merchant_usage import VALUE_MAX, Usage
 from totalizer.store.usage_counters import Counters
 from totalizer.store.usage_keys import Counter, read_key
-from totalizer.usage.backoff import retried
+from totalizer.usage.backoff import Retries
 
 _WHOLE_NUMBER = re.compile(rb"(0|[1-9][0-9]{0,18})\Z").match
 
@@ -68,21 +67,21 @@ class Connections:
     """A database connection for each thread, opened when needed and again when it was lost.
 
     Args:
-        dsn: as the refresher.
+        opened: makes one, as the refresher, autocommit.
     """
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn, self._local, self._all = dsn, threading.local(), list[Connection[Any]]()
+    def __init__(self, opened: Callable[[], Connection[Any]]) -> None:
+        self._opened, self._local, self._all = opened, threading.local(), list[Connection[Any]]()
 
     def get(self) -> Connection[Any]:
-        """This thread's, autocommit.
+        """This thread's.
 
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
         connection: Connection[Any] | None = getattr(self._local, "connection", None)
         if connection is None or connection.closed or connection.broken:
-            connection = connect(self._dsn, autocommit=True)
+            connection = self._opened()
             self._local.connection = connection
             self._all.append(connection)
         return connection
@@ -106,27 +105,27 @@ class PageWriter:
         counters: where they are read.
         connections: where they are written.
         owners: whose they may be.
-        clock, attempts: for trying again.
-        again: told of each error before another attempt.
+        retries: for what fails for want of a server.
     """
 
     def __init__(
         self, day: date, epoch: int | None, counters: Counters, connections: Connections, owners: Owners,
-        *, clock: Clock, attempts: int, again: Callable[[Exception], None],
+        retries: Retries,
     ) -> None:  # fmt: skip
         self._day, self._day_text, self._epoch, self._counters = day, day.isoformat(), epoch, counters
-        self._connections, self._owners = connections, owners
-        self._clock, self._attempts, self._again = clock, attempts, again
+        self._connections, self._owners, self._retries = connections, owners, retries
 
     def write(self, keys: Sequence[bytes]) -> Page:
         """Bring one page into the table.
 
         Raises:
             Superseded: a later run for the day has begun.
+            JobStopped: the run was told to stop.
         """
+        self._retries.check()
         unique = list(dict.fromkeys(keys))
         try:
-            values = retried(lambda: self._counters.read(unique), self._clock, self._attempts, self._again)
+            values = self._retries(lambda: self._counters.read(unique))
         except StoreUnavailable as error:
             return Page(0, dict.fromkeys(map(_shown, unique), str(error)))
         usages, failures = self._sorted_out(unique, values)
@@ -165,7 +164,7 @@ class PageWriter:
         if not usages:
             return 0
         try:
-            retried(lambda: self._write(usages), self._clock, self._attempts, self._again)
+            self._retries(lambda: self._write(usages))
         except (psycopg.Error, StoreUnavailable) as error:
             if len(usages) > 1 and isinstance(error, psycopg.Error) and is_rows_fault(error):
                 half = len(usages) // 2

@@ -25,8 +25,13 @@ from totalizer.alerts.shown import (
 from totalizer.errors import Refusal, Refused, StoreUnavailable
 from totalizer.store.tenant import writing_as
 from totalizer.web.answer import json_answer
+from totalizer.web.audit import actor_of
+from totalizer.web.described import run as answers
+from totalizer.web.described.forms import Form
+from totalizer.web.described.operation import described
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 
 #: Entries by default, and the longest silence, seconds.
 HISTORY_DEFAULT, SILENCE_S_MAX = 50, 30 * 86_400
@@ -55,10 +60,10 @@ def alert_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any], f
         folder: of health files; what stands is read there while the database is away.
     """
 
-    @get("/api/alerts", summary="The alerts that stand")
+    @get("/api/alerts", summary="The alerts that stand", **described(answers.ALERTS_TAG, "alerts_read", answers.ALERTS))
     async def alerts(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Oldest first, and the silences. `source` is `file` while the database is away: what this machine knows."""
-        await enter(authenticator, request, "alerts_read")
+        await enter(authenticator, request)
         try:
             found, silences = await _rows(pool, STANDING), await _rows(pool, SILENCES)
         except StoreUnavailable:
@@ -66,33 +71,43 @@ def alert_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any], f
             return json_answer({"alerts": standing, "silences": [], "source": "file"})
         return json_answer({"alerts": found, "silences": silences, "source": "database"})
 
-    @get("/api/alerts/history", summary="What became of alerts")
+    @get(
+        "/api/alerts/history", summary="What became of alerts",
+        **described(answers.ALERTS_TAG, "alerts_read", answers.HISTORY, asked={"rule": "loader_behind"}),
+    )  # fmt: skip
     async def history(
         request: Request[Any, Any, Any],
         rule: Annotated[str | None, Parameter(description="Of one rule only.")] = None,
         limit: Annotated[str | None, Parameter(description=f"1 to {HISTORY_MAX}; {HISTORY_DEFAULT}.")] = None,
     ) -> Response[bytes]:
         """Newest first: fired, escalated, repeated, resolved."""
-        await enter(authenticator, request, "alerts_read")
-        return json_answer({"history": await _rows(pool, HISTORY, {"rule": rule, "limit": _size(limit)})})
+        await enter(authenticator, request)
+        size = whole_number("limit", limit, HISTORY_DEFAULT, HISTORY_MAX)
+        return json_answer({"history": await _rows(pool, HISTORY, {"rule": rule, "limit": size})})
 
-    @post("/api/alerts/silences", summary="Silence alerts", status_code=201)
+    @post(
+        "/api/alerts/silences", summary="Silence alerts", status_code=201,
+        **described(answers.ALERTS_TAG, "alerts_silence", answers.SILENCED, body=answers.SILENCE),
+    )  # fmt: skip
     async def silence(request: Request[Any, Any, Any]) -> Response[bytes]:
         """They stand and are recorded, but nobody is told. Those that stand still are told when it ends."""
-        principal = await enter(authenticator, request, "alerts_silence")
+        principal = await enter(authenticator, request)
         wanted = _wanted(await request.body())
         values = [wanted.rule, wanted.for_s, wanted.reason, f"organisation {principal.organization_id}"]
-        async with writing_as(pool, principal.organization_id) as connection:
+        async with writing_as(pool, principal.organization_id, actor_of(principal)) as connection:
             [made] = await rows_of(connection, SILENCE, values)
         answer = json_answer({**made, "rule": wanted.rule})
         answer.status_code = 201
         return answer
 
-    @delete("/api/alerts/silences/{number:int}", summary="End a silence", status_code=204)
+    @delete(
+        "/api/alerts/silences/{number:int}", summary="End a silence", status_code=204,
+        **described(answers.ALERTS_TAG, "alerts_silence", Form(None), asked=answers.SILENCE_ASKED),
+    )  # fmt: skip
     async def end(request: Request[Any, Any, Any], number: int) -> None:
         """Alerts that stand are told at the next look."""
-        principal = await enter(authenticator, request, "alerts_silence")
-        async with writing_as(pool, principal.organization_id) as connection:
+        principal = await enter(authenticator, request)
+        async with writing_as(pool, principal.organization_id, actor_of(principal)) as connection:
             done = await connection.execute(END_SILENCE.encode(), [number, None])
         if done.rowcount == 0:
             raise Refused(Refusal.NOT_FOUND, f"there is no silence {number} now")
@@ -105,14 +120,6 @@ def _wanted(body: bytes) -> Silence:
         return msgspec.json.decode(body, type=Silence)
     except msgspec.DecodeError as error:
         raise Refused(Refusal.BAD_REQUEST, f"a silence is an object with rule, for_s and reason: {error}") from None
-
-
-def _size(text: str | None) -> int:
-    if text is None:
-        return HISTORY_DEFAULT
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= HISTORY_MAX):
-        raise Refused(Refusal.INVALID_QUERY, f"limit={text[:20]}: write 1 to {HISTORY_MAX}")
-    return int(text)
 
 
 async def _rows(pool: AsyncConnectionPool[Any], query: str, parameters: Any = None) -> list[dict[str, Any]]:

@@ -19,6 +19,8 @@ from totalizer.query.run import QueryService
 from totalizer.telemetry import logger
 from totalizer.web import problem
 from totalizer.web.alert_routes import alert_routes
+from totalizer.web.audit_routes import audit_routes
+from totalizer.web.described.operation import components
 from totalizer.web.export_routes import ExportRoutes, export_routes
 from totalizer.web.fate_routes import FateServices, fate_routes
 from totalizer.web.gate import tell_limits
@@ -42,6 +44,9 @@ from totalizer.web.usage_routes import UsageServices, usage_routes
 
 #: HTTP status → refusal, for errors that the framework raises itself.
 _REFUSALS = {404: Refusal.NOT_FOUND, 405: Refusal.METHOD_NOT_ALLOWED, 413: Refusal.BODY_TOO_LARGE}
+_DESCRIPTION = OpenAPIConfig(
+    title="Totalizer", version=__version__, path="/api/docs", components=components(), use_handler_docstrings=True
+)
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -82,13 +87,14 @@ def create_api(services: Services) -> Litestar:
             *usage_routes(services.usage),
             *job_routes(services.authenticator, services.pool),
             *alert_routes(services.authenticator, services.pool, services.health.gatherer.folder),
+            *audit_routes(services.authenticator, services.pool),
             *live_routes(services.authenticator, services.live, services.seats),
             *metrics_routes(services.metrics),
             *page_routes(),
             operator_routes(operator),
         ],
         exception_handlers={Refused: _refused, HTTPException: _http_error, Exception: _unexpected},
-        openapi_config=OpenAPIConfig(title="Totalizer", version=__version__, path="/api/docs"),
+        openapi_config=_DESCRIPTION,
         before_send=[tell_limits],
         logging_config=None,
         debug=False,

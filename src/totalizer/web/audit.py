@@ -1,10 +1,10 @@
-"""What somebody changed by the API, in the log: who, of which organisation, and what."""
+"""Who changes something over HTTP, as the audit trail knows them."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-from totalizer.telemetry import logger
+from totalizer.store.audit import Actor
 
 
 class Who(Protocol):
@@ -27,14 +27,6 @@ class Who(Protocol):
         """The token's role."""
 
 
-def note(principal: Who, done: str, **what: Any) -> None:
-    """Log a change, after it is made.
-
-    Args:
-        principal: who made it; named by the API key's id, or by the token's subject and role.
-        done: such as `API key revoked`.
-        what: further members of the line. Never a key or a token itself.
-    """
-    who = {"by_key": principal.key_id, "by_user": principal.user_id, "by_role": principal.role}
-    named = {name: value for name, value in who.items() if value is not None}
-    logger().info(done, organization=principal.organization_id, **named, **what)
+def actor_of(who: Who) -> Actor:
+    """Named by the API key's id, or by the token's subject and role."""
+    return Actor("token", who.user_id, who.role) if who.key_id is None else Actor("api_key", who.key_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 
 from totalizer.errors import JournalError, JournalFailed, JournalFull, Refusal, Refused
 from totalizer.journal import Journal
@@ -45,7 +45,14 @@ def _resolve(futures: list[Any], error: JournalError | None, first: int) -> None
             future.set_exception(error)
 
 
-def append(journal: Journal, payload: bytes) -> asyncio.Future[int]:
+class Appends(Protocol):
+    """What takes payloads: a journal."""
+
+    def append(self, payload: bytes, token: object) -> None:
+        """As `Journal.append`."""
+
+
+def append(journal: Appends, payload: bytes) -> asyncio.Future[int]:
     """Hand a payload to the journal; the future has its record's number once on disk, or fails with JournalFailed.
 
     Raises:

@@ -20,6 +20,8 @@ from totalizer.query.exports.service import Begun, ExportService, Page, Pages
 from totalizer.query.exports.spool import Spool
 from totalizer.query.filters import wrong
 from totalizer.telemetry import logger
+from totalizer.web.described import asked as answers
+from totalizer.web.described.operation import described
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 
@@ -48,8 +50,11 @@ def export_routes(services: ExportRoutes) -> list[Any]:
 
 
 def _export(services: ExportRoutes, format_name: str) -> Any:
+    form = answers.EXPORTS[format_name]
+
     @get(f"/api/metrics/export/{format_name}", summary=f"Take data out as {format_name.upper()}",
-         name=f"export {format_name}", media_type=_media_type(format_name))  # fmt: skip
+         name=f"export {format_name}", media_type=form.media_type,
+         **described(answers.EXPORT_TAG, "export", form, asked=answers.EXPORT_ASKED))  # fmt: skip
     async def export(
         request: Asked,
         what: Annotated[
@@ -71,7 +76,7 @@ def _export(services: ExportRoutes, format_name: str) -> Any:
 
         Any other parameter filters by the dimension of its name.
         """
-        principal = await enter(services.authenticator, request, "export")
+        principal = await enter(services.authenticator, request)
         parameters = {key: request.query_params.getall(key) for key in request.query_params}
         writer = _writer(format_name, _flag(parameters, "raw"), _flag(parameters, "trailer"))
         asked = {name: values for name, values in parameters.items() if name not in _OF_FORM}
@@ -88,12 +93,6 @@ def _export(services: ExportRoutes, format_name: str) -> Any:
         return Stream(sent, media_type=writer.media_type, headers=headers)
 
     return export
-
-
-def _media_type(format_name: str) -> str:
-    return {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "text/csv"}.get(
-        format_name, "application/vnd.apache.parquet"
-    )
 
 
 def _writer(format_name: str, raw: bool, trailer: bool) -> Format:

@@ -13,9 +13,12 @@ from totalizer.collect.bodies import UNDECODABLE
 from totalizer.errors import Refusal, Refused
 from totalizer.query import fates
 from totalizer.web.answer import json_answer
-from totalizer.web.audit import note
+from totalizer.web.described import told
+from totalizer.web.described.operation import described
+from totalizer.web.described.taken import RECEIPT
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 from totalizer.web.quarantine import Quarantine, missing
 from totalizer.web.receipts import Receipts
 
@@ -23,6 +26,8 @@ from totalizer.web.receipts import Receipts
 HOURS_MAX, HOURS_DEFAULT = 24 * 366, 24
 #: Events of one page of the quarantine, and by default.
 PAGE_MAX, PAGE_DEFAULT = 500, 50
+#: The event that examples are about.
+_FOURTH = {"letter_id": 4}
 
 
 class FateServices(msgspec.Struct, frozen=True):
@@ -40,31 +45,40 @@ def fate_routes(services: FateServices) -> list[Any]:
 
 
 def _book_routes(services: FateServices) -> list[Any]:
-    @get("/api/metrics/receipts/{receipt:str}", summary="What became of a request's events?")
+    @get(
+        "/api/metrics/receipts/{receipt:str}", summary="What became of a request's events?",
+        **described(told.TAG, "receipts", told.OUTCOME, asked={"receipt": RECEIPT}),
+    )  # fmt: skip
     async def receipt(request: Request[Any, Any, Any], receipt: str) -> Response[bytes]:
         """The fates of the events that an answer gave this receipt for; those that were not stored are named."""
-        principal = await enter(services.authenticator, request, "receipts")
+        principal = await enter(services.authenticator, request)
         said = services.receipts.read(receipt, principal.organization_id)
         outcome = await fates.outcome(
             services.pool, principal.organization_id, said.journal_id, said.sequence, said.accepted
         )
         return json_answer({"receipt": receipt, **msgspec.structs.asdict(outcome)})
 
-    @get("/api/metrics/stats", summary="What was sent, and what became of it")
+    @get(
+        "/api/metrics/stats", summary="What was sent, and what became of it",
+        **described(told.TAG, "receipts", told.STATS, asked={"hours": "24"}),
+    )  # fmt: skip
     async def stats(
         request: Request[Any, Any, Any],
         hours: Annotated[str | None, Parameter(description=f"How many, 1 to {HOURS_MAX}; {HOURS_DEFAULT}.")] = None,
     ) -> Response[bytes]:
         """Sums over all and by the hour of receipt: sent = accepted + rejected, and what is accepted has one fate."""
-        principal = await enter(services.authenticator, request, "receipts")
-        back = _whole("hours", hours, HOURS_DEFAULT, HOURS_MAX)
+        principal = await enter(services.authenticator, request)
+        back = whole_number("hours", hours, HOURS_DEFAULT, HOURS_MAX)
         return json_answer(await fates.books(services.pool, principal.organization_id, back))
 
     return [receipt, stats]
 
 
 def _reading_routes(services: FateServices) -> list[Any]:
-    @get("/api/metrics/quarantine", summary="Events that the database refused")
+    @get(
+        "/api/metrics/quarantine", summary="Events that the database refused",
+        **described(told.TAG, "quarantine_read", told.QUARANTINE, asked={"limit": "50"}),
+    )  # fmt: skip
     async def quarantined(
         request: Request[Any, Any, Any],
         event_type: Annotated[str | None, Parameter(description="Only of this type.")] = None,
@@ -72,19 +86,22 @@ def _reading_routes(services: FateServices) -> list[Any]:
         cursor: Annotated[str | None, Parameter(description="next_cursor of the page before.")] = None,
     ) -> Response[bytes]:
         """Newest first, without their contents."""
-        principal = await enter(services.authenticator, request, "quarantine_read")
-        size = _whole("limit", limit, PAGE_DEFAULT, PAGE_MAX)
-        before = None if cursor is None else _whole("cursor", cursor, 1, 2**63 - 1)
+        principal = await enter(services.authenticator, request)
+        size = whole_number("limit", limit, PAGE_DEFAULT, PAGE_MAX)
+        before = None if cursor is None else whole_number("cursor", cursor, 1, 2**63 - 1)
         found = await fates.quarantined(
             services.pool, principal.organization_id, event_type=event_type, before=before, limit=size + 1
         )
         page = found[:size]
         return json_answer({"data": page, "next_cursor": str(page[-1]["id"]) if len(found) > size else None})
 
-    @get("/api/metrics/quarantine/{letter_id:int}", summary="One event that the database refused")
+    @get(
+        "/api/metrics/quarantine/{letter_id:int}", summary="One event that the database refused",
+        **described(told.TAG, "quarantine_read", told.LETTER, asked=_FOURTH),
+    )  # fmt: skip
     async def event(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
         """With its contents, in the form in which they would be sent."""
-        principal = await enter(services.authenticator, request, "quarantine_read")
+        principal = await enter(services.authenticator, request)
         found = await fates.quarantined_event(services.pool, principal.organization_id, letter_id)
         if found is None:
             raise missing(letter_id)
@@ -95,40 +112,30 @@ def _reading_routes(services: FateServices) -> list[Any]:
 
 
 def _changing_routes(services: FateServices) -> list[Any]:
-    @post("/api/metrics/quarantine/{letter_id:int}/replay", status_code=200, summary="Try an event again")
+    @post(
+        "/api/metrics/quarantine/{letter_id:int}/replay", status_code=200, summary="Try an event again",
+        **described(
+            told.TAG, "quarantine_replay", told.REPLAYED, asked=_FOURTH, body=told.CORRECTIONS, body_needed=False
+        ),
+    )  # fmt: skip
     async def replay(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
         """As it is, or with the fields of the body in place of its own; it keeps its id, so it is counted once."""
-        principal = await enter(services.authenticator, request, "quarantine_replay")
+        principal = await enter(services.authenticator, request)
         corrections = _corrections(await request.body())
-        retried = await services.quarantine.replay(principal.organization_id, letter_id, corrections)
-        fate = retried.fate
-        status = (
-            "quarantined" if retried.reason else "loaded" if fate.loaded else
-            "duplicate" if fate.duplicate else "conflict"
-        )  # fmt: skip
-        note(
-            principal, "event in quarantine tried again", event_id=letter_id, status=status, mended=sorted(corrections)
-        )
-        return json_answer({"id": letter_id, "status": status, "message": retried.reason or None})
+        retried = await services.quarantine.replay(principal, letter_id, corrections)
+        return json_answer({"id": letter_id, "status": retried.status, "message": retried.reason or None})
 
-    @delete("/api/metrics/quarantine/{letter_id:int}", status_code=200, summary="Drop an event for good")
+    @delete(
+        "/api/metrics/quarantine/{letter_id:int}", status_code=200, summary="Drop an event for good",
+        **described(told.TAG, "quarantine_replay", told.DROPPED, asked=_FOURTH),
+    )  # fmt: skip
     async def drop(request: Request[Any, Any, Any], letter_id: int) -> Response[bytes]:
         """The answer has the event, so that it is not lost unseen; from now on it counts as dropped."""
-        principal = await enter(services.authenticator, request, "quarantine_replay")
-        event = await services.quarantine.drop(principal.organization_id, letter_id)
-        note(principal, "event in quarantine dropped", event_id=letter_id)
+        principal = await enter(services.authenticator, request)
+        event = await services.quarantine.drop(principal, letter_id)
         return json_answer({"id": letter_id, "status": "dropped", "event": event})
 
     return [replay, drop]
-
-
-def _whole(name: str, text: str | None, default: int, most: int) -> int:
-    if text is None:
-        return default
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    if not 1 <= number <= most:
-        raise Refused(Refusal.INVALID_QUERY, f"{name}={text[:80]}: must be a whole number from 1 to {most}")
-    return number
 
 
 def _corrections(body: bytes) -> dict[str, Any]:

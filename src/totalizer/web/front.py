@@ -8,16 +8,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
-from totalizer.health.figures import Figures
 from totalizer.metrics import MEASURES
 from totalizer.metrics.measures import Series
 from totalizer.metrics.table import REQUESTS
 from totalizer.telemetry import logger
+from totalizer.web.answered import Answered
 from totalizer.web.asgi_bridge import AsgiBridge
-from totalizer.web.exchange import Exchange
+from totalizer.web.exchange import REQUEST_ID, Exchange
 from totalizer.web.ingest import Ingest
 from totalizer.web.live_socket import LiveSocket
-from totalizer.web.route_table import ByMediaType
 
 #: Something done on the event loop before or after all requests.
 Step = Callable[[], Coroutine[Any, Any, None]]
@@ -41,21 +40,24 @@ class Front:
         socket: the WebSocket.
         start: run on the event loop before the first request.
         stop: run on it after the last.
-        figures: told how long events and queries took.
         clock: for how long requests take.
 
     Attributes:
+        taken_in: requests whose events were taken; a slow sender is not our slowness, and does not count.
+        queried: requests that asked.
         closing: True to close each connection with the next answer on it.
     """
 
     def __init__(
-        self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step, figures: Figures,
+        self, ingest: Ingest, bridge: AsgiBridge, socket: LiveSocket, start: Step, stop: Step,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self._ingest, self._bridge, self._socket, self._start, self._stop = ingest, bridge, socket, start, stop
-        self._ingested, self._queried, self._monotonic = figures.ingested, figures.queried, clock.monotonic
+        self._monotonic = clock.monotonic
+        self.taken_in, self.queried = Answered(), Answered()
         #: Of the hot path, by path and status.
-        self._taken_in: dict[tuple[str, int], Series] = {}
+        self._series: dict[tuple[str, int], Series] = {}
+        ingest.on_answered = self._note
         #: Of each request, if that is logged: asking the logger each time would cost more than most of the rest.
         self._log = logger() if logger().is_enabled_for(logging.DEBUG) else None
         self.closing = False
@@ -69,32 +71,36 @@ class Front:
     def __rsgi__(self, scope: Any, proto: Any) -> Awaitable[None]:
         # What opens a WebSocket is a GET.
         if scope.method == "POST" and (routes := self._ingest.routes.get(path := scope.path)):
-            return self._take_in(scope, path, Exchange(proto, closing=self.closing), routes)
+            return self._ingest(scope, Exchange(proto, path, self.closing), routes)
         if scope.proto != "http":
             return self._socket(scope, proto)
-        return self._ask(scope, Exchange(proto, closing=self.closing))
+        return self._ask(scope, Exchange(proto, "", self.closing))
 
-    async def _take_in(self, scope: Any, path: str, exchange: Exchange, routes: ByMediaType) -> None:
-        began = self._monotonic()
-        try:
-            await self._ingest(scope, exchange, routes)
-        finally:
-            ended = self._monotonic()
-            key = path, exchange.status
-            series = self._taken_in.get(key)
-            if series is None:
-                labels = "ingest", "POST", path, _CLASSES[exchange.status // 100]
-                series = self._taken_in[key] = MEASURES.series(REQUESTS, *labels)
-            series.observe(ended - began)
-            if exchange.read_at:
-                # A slow sender is not our slowness.
-                self._ingested(ended - exchange.read_at, ended)
-            if self._log is not None:
-                self._tell(scope, exchange, ended - began)
+    def _note(self, scope: Any, exchange: Exchange) -> None:
+        """Note a request of the hot path that has ended. No coroutine around each: that would cost more than this."""
+        ended = self._monotonic()
+        took = ended - exchange.began
+        series = self._series.get((exchange.route, exchange.status))
+        if series is None:
+            series = self._series_of(exchange.route, exchange.status)
+        series.observe(took)
+        if exchange.read_at:
+            taken_in = self.taken_in
+            taken_in.requests += 1
+            taken_in.seconds += ended - exchange.read_at
+        if self._log is not None:
+            self._tell(scope, exchange, took)
+
+    def _series_of(self, path: str, status: int) -> Series:
+        series = MEASURES.series(REQUESTS, "ingest", "POST", path, _CLASSES[status // 100])
+        self._series[path, status] = series
+        return series
 
     async def _ask(self, scope: Any, exchange: Exchange) -> None:
         began = self._monotonic()
-        exchange.read(scope.headers)
+        given = scope.headers.get(REQUEST_ID)
+        if given is not None:
+            exchange.take_id(given)
         try:
             await self._bridge(scope, exchange)
         finally:
@@ -105,7 +111,8 @@ class Front:
                 _CLASSES[exchange.status // 100],
             )  # fmt: skip
             if scope.path.startswith(ASKED) and not scope.path.startswith(_NOT_ASKED):
-                self._queried(took, ended)
+                self.queried.requests += 1
+                self.queried.seconds += took
             self._tell(scope, exchange, took)
 
     def _tell(self, scope: Any, exchange: Exchange, took_s: float) -> None:

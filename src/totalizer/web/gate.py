@@ -7,6 +7,7 @@ from typing import Any
 from litestar import Request
 from litestar.types import Message, Scope
 
+from totalizer.web.described.operation import ACTION
 from totalizer.web.identity import Authenticator
 from totalizer.web.meter import Meter
 from totalizer.web.principal import Principal
@@ -15,17 +16,17 @@ from totalizer.web.principal import Principal
 _METER = "totalizer_meter"
 
 
-async def enter(authenticator: Authenticator, request: Request[Any, Any, Any], action: str) -> Principal:
+async def enter(authenticator: Authenticator, request: Request[Any, Any, Any]) -> Principal:
     """Who asks, counted as one query of theirs. Every route that is not ingest begins with it.
 
     Args:
         authenticator: knows them.
-        request: with their credentials.
-        action: what the route does, of permissions.ACTIONS.
+        request: with their credentials; its route says what they must be allowed.
 
     Raises:
         Refused: 401, 403 or 503 as `Authenticator.authenticate` has it; 429, the limit of queries is reached.
     """
+    action = request.route_handler.opt[ACTION]
     principal = await authenticator.authenticate(request.headers.get("authorization"), action)
     await spend(request, principal.meters.reads)
     return principal

@@ -19,6 +19,9 @@ from totalizer.edge.health_endpoint import folder_health
 from totalizer.health.gather import Gatherer
 from totalizer.health.report import UNHEALTHY, Report
 from totalizer.web.answer import json_answer
+from totalizer.web.described import run as answers
+from totalizer.web.described.forms import Form
+from totalizer.web.described.operation import described
 
 #: Seconds that the database gets to show that it is ready.
 READY_S = 2.0
@@ -51,12 +54,12 @@ def health_routes(services: HealthServices) -> list[Any]:
     async def checked() -> Report:
         return await asyncio.get_running_loop().run_in_executor(threads, services.gatherer)
 
-    @get("/health/live", summary="Is the process up?", sync_to_thread=False)
+    @get("/health/live", summary="Is the process up?", sync_to_thread=False, **_of(answers.ALIVE))
     def live() -> dict[str, str]:
         """Asks nobody else: a database that is away is no reason to start this process again."""
         return {"status": "ok"}
 
-    @get("/health/ready", summary="Can it do its work?")
+    @get("/health/ready", summary="Can it do its work?", **_of(answers.READY, 503))
     async def ready() -> Response[dict[str, Any]]:
         """503 names in `missing` what it waits for."""
         database, redis = await asyncio.gather(_database_status(services.pool), _redis_status(services.redis))
@@ -68,7 +71,7 @@ def health_routes(services: HealthServices) -> list[Any]:
         answer |= {"missing": missing, "version": __version__}
         return Response(answer, status_code=503 if missing else 200, headers=_NO_STORE)
 
-    @get(["/health", "/api/metrics/health"], summary="Is all well?")
+    @get(["/health", "/api/metrics/health"], summary="Is all well?", **_of(answers.HEALTH, 503))
     async def health() -> Response[bytes]:
         """Every check with its figure, its levels and what to do. 503 if any of them is critical."""
         report = await checked()
@@ -81,13 +84,16 @@ def health_routes(services: HealthServices) -> list[Any]:
         answer.headers.update(_NO_STORE)
         return answer
 
-    @get("/health/aggregation", summary="Do the batches of the batching library arrive?", sync_to_thread=True)
+    @get(
+        "/health/aggregation", summary="Do the batches of the batching library arrive?", sync_to_thread=True,
+        **_of(answers.AGGREGATION, 503),
+    )  # fmt: skip
     def aggregation() -> Response[dict[str, Any]]:
         """What the recovery daemon on this machine found last; 200 with `unknown` where none has run."""
         status, answer = folder_health(services.aggregation)
         return Response(answer, status_code=status, headers=_NO_STORE)
 
-    @get("/api/metrics/performance", summary="Six figures of the last minute")
+    @get("/api/metrics/performance", summary="Six figures of the last minute", **_of(answers.PERFORMANCE))
     async def performance() -> Response[bytes]:
         """Measured, in sum or on average over the API processes of this machine."""
         answer = json_answer((await checked()).performance_document())
@@ -95,6 +101,11 @@ def health_routes(services: HealthServices) -> list[Any]:
         return answer
 
     return [live, ready, health, aggregation, performance]
+
+
+def _of(form: Form, *statuses: int) -> dict[str, Any]:
+    """Anybody may ask; the answer has one form, whatever its status."""
+    return described(answers.HEALTH_TAG, None, dict.fromkeys((200, *statuses), form))
 
 
 async def _database_status(pool: AsyncConnectionPool[Any]) -> str:

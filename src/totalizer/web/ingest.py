@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.collect import Collector
 from totalizer.errors import JournalFailed, Refused
-from totalizer.journal import Journal
 from totalizer.web import problem
 from totalizer.web.body import BodyReader
-from totalizer.web.durable import append, refusal_of
+from totalizer.web.durable import Appends, append, refusal_of
 from totalizer.web.encoding import check_encoding, unpack
-from totalizer.web.exchange import Exchange
+from totalizer.web.exchange import REQUEST_ID, Exchange
 from totalizer.web.idempotency import Answer, Repeats, identity_of
 from totalizer.web.identity import Authenticator
 from totalizer.web.intake import JSON_HEADERS, Request, Route, Sink, choose
@@ -36,19 +35,23 @@ class Ingest:
         repeats: was it sent before?
         more: further routes, path → media type → route.
         clock: for when bodies are read.
+
+    Attributes:
+        routes: path → media type → route.
+        on_answered: told of each request that has ended, answered or not. Must not block or raise.
     """
 
     def __init__(
-        self, authenticator: Authenticator, collector: Collector, journal: Journal, *, bodies: BodyReader,
+        self, authenticator: Authenticator, collector: Collector, journal: Appends, *, bodies: BodyReader,
         receipts: Receipts, repeats: Repeats, more: dict[str, ByMediaType] | None = None, clock: Clock = SYSTEM_CLOCK,
     ) -> None:  # fmt: skip
         self._authenticator, self._journal = authenticator, journal
         self._bodies, self._receipts, self._repeats = bodies, receipts, repeats
         self._body_bytes_max = bodies.bytes_max
-        #: Path → media type → route.
         self.routes = route_table(collector, line_bytes_max=bodies.bytes_max) | (more or {})
         self._sink = Sink(partial(append, journal), receipts.make)
         self._monotonic = clock.monotonic
+        self.on_answered: Callable[[Any, Exchange], None] = lambda _scope, _exchange: None
 
     async def __call__(self, scope: Any, exchange: Exchange, routes: ByMediaType) -> None:
         """Answer one POST: 2xx only when its events are on disk.
@@ -58,11 +61,14 @@ class Ingest:
             exchange: the server's side of it.
             routes: those of its path.
         """
+        exchange.began = self._monotonic()
         meter, receipt = None, None
         try:
             # Each look at the scope copies what is looked at.
             headers = scope.headers
-            exchange.read(headers)
+            given = headers.get(REQUEST_ID)
+            if given is not None:
+                exchange.take_id(given)
             authorization = headers.get("authorization")
             principal = self._authenticator.remembered(authorization, "ingest")
             if principal is None:
@@ -110,6 +116,8 @@ class Ingest:
                 told = [*told, (HEADER, receipt.decode())]
             exchange.response_bytes(status, told, answer)
             exchange.read_at = read_at
+        finally:
+            self.on_answered(scope, exchange)
 
     async def enter(self, request: Request) -> Principal:
         """Who sends. With `give`, what a request goes through that another server has read.

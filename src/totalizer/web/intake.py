@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from abc import ABC
 from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import msgspec
-from litestar.openapi.spec import Schema
 
 from totalizer.collect import Admission, Collector
 from totalizer.collect.admission import Item
 from totalizer.errors import Refusal, Refused
+from totalizer.web.described import taken
+from totalizer.web.described.forms import Form
 from totalizer.web.principal import Principal
 
 JSON = "application/json"
@@ -69,9 +71,9 @@ class Route(ABC):
 
     Attributes:
         summary: for the API's description.
-        schema: of the body.
+        body: what it takes.
         headers: of its answers.
-        statuses: of its answers, the usual one first.
+        answers: by status, the usual one first.
         many: True if a request holds any number of events.
         streams: True if the body is not read as a whole, but by `stream`.
         receipts: True if its answers, JSON objects, get their receipt as a member; else it is a header field of theirs.
@@ -79,9 +81,9 @@ class Route(ABC):
     """
 
     summary = ""
-    schema: Schema
+    body: Form
     headers = JSON_HEADERS
-    statuses: tuple[int, ...] = (202,)
+    answers: Mapping[int, Form] = MappingProxyType({202: taken.MANY})
     many = True
     streams = False
     receipts = False
@@ -129,6 +131,7 @@ class SingleRoute(Route):
 
     many = False
     receipts = True
+    answers = MappingProxyType({202: taken.ONE})
 
     def __init__(self, collector: Collector, route: str) -> None:
         self._collector, self._admit, self._route = collector, collector.admit_one, route

@@ -17,8 +17,12 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from totalizer.errors import Refusal, Refused, StoreUnavailable
 from totalizer.store.tenant import writing_as
 from totalizer.web.answer import json_answer
+from totalizer.web.audit import Who, actor_of
+from totalizer.web.described import run as answers
+from totalizer.web.described.operation import described
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 
 #: Runs in one answer, and by default.
 RUNS_MAX, RUNS_DEFAULT = 500, 50
@@ -38,30 +42,36 @@ RUNS = f"SELECT {_RUN} FROM totalizer.job_runs WHERE job = %s ORDER BY id DESC L
 def job_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> list[Any]:
     """The routes."""
 
-    @get("/api/jobs", summary="The scheduled jobs")
+    @get("/api/jobs", summary="The scheduled jobs", **described(answers.JOBS_TAG, "jobs_read", answers.JOBS))
     async def list_jobs(request: Request[Any, Any, Any]) -> Response[bytes]:
         """Each with its schedule, its next run and its last one. Empty until a scheduler or a worker has started."""
-        await enter(authenticator, request, "jobs_read")
+        await enter(authenticator, request)
         return json_answer({"jobs": await job_rows(pool, JOBS)})
 
-    @get("/api/jobs/{name:str}/runs", summary="The runs of a job")
+    @get(
+        "/api/jobs/{name:str}/runs", summary="The runs of a job",
+        **described(answers.JOBS_TAG, "jobs_read", answers.RUNS, asked=answers.JOB_ASKED),
+    )  # fmt: skip
     async def list_runs(
         request: Request[Any, Any, Any],
         name: str,
         limit: Annotated[str | None, Parameter(description=f"1 to {RUNS_MAX}; {RUNS_DEFAULT}.")] = None,
     ) -> Response[bytes]:
         """Newest first, without what they said: that may name other organisations."""
-        await enter(authenticator, request, "jobs_read")
-        found = await job_rows(pool, RUNS, checked(name), _size(limit))
+        await enter(authenticator, request)
+        found = await job_rows(pool, RUNS, checked(name), whole_number("limit", limit, RUNS_DEFAULT, RUNS_MAX))
         if not found and not await job_rows(pool, "SELECT FROM totalizer.jobs WHERE name = %s", name):
             raise no_job(name)
         return json_answer({"runs": found})
 
-    @post("/api/jobs/{name:str}/run", summary="Ask for a run of a job", status_code=202)
+    @post(
+        "/api/jobs/{name:str}/run", summary="Ask for a run of a job", status_code=202,
+        **described(answers.JOBS_TAG, "jobs_run", answers.RUN_ASKED, asked=answers.JOB_ASKED),
+    )  # fmt: skip
     async def run(request: Request[Any, Any, Any], name: str) -> Response[bytes]:
         """It is run by the next scheduler or worker that looks. Asked for again before that, it is the same run."""
-        principal = await enter(authenticator, request, "jobs_run")
-        number = await ask_for_run(pool, principal.organization_id, checked(name))
+        principal = await enter(authenticator, request)
+        number = await ask_for_run(pool, principal, checked(name))
         if number is None:
             raise no_job(name)
         answer = json_answer({"id": number, "job": name, "state": "requested"})
@@ -85,14 +95,14 @@ async def job_rows(pool: AsyncConnectionPool[Any], query: str, *parameters: obje
         raise _away() from error
 
 
-async def ask_for_run(pool: AsyncConnectionPool[Any], organization_id: str, name: str) -> int | None:
+async def ask_for_run(pool: AsyncConnectionPool[Any], who: Who, name: str) -> int | None:
     """Ask for a run; its number, or None if there is no such job.
 
     Raises:
         Refused: the database is away.
     """
     try:
-        async with writing_as(pool, organization_id) as connection:
+        async with writing_as(pool, who.organization_id, actor_of(who)) as connection:
             row = await (await connection.execute("SELECT totalizer.request_job(%s)", [name])).fetchone()
     except StoreUnavailable as error:
         raise _away() from error
@@ -104,15 +114,6 @@ def checked(name: str) -> str:
     if not name.isidentifier():
         raise no_job(name)
     return name
-
-
-def _size(text: str | None) -> int:
-    if text is None:
-        return RUNS_DEFAULT
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
-    if not 1 <= number <= RUNS_MAX:
-        raise Refused(Refusal.INVALID_QUERY, f"limit={text[:80]}: must be a whole number from 1 to {RUNS_MAX}")
-    return number
 
 
 def _away() -> Refused:

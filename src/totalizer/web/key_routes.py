@@ -19,7 +19,10 @@ from totalizer.collect.bodies import UNDECODABLE, bad_json
 from totalizer.errors import OperationError, Refusal, Refused, StoreUnavailable
 from totalizer.store import keys
 from totalizer.store.tenant import writing_as
-from totalizer.web.audit import note
+from totalizer.web.audit import Who, actor_of
+from totalizer.web.described import told
+from totalizer.web.described.forms import Form
+from totalizer.web.described.operation import described
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 
@@ -59,48 +62,55 @@ class Rotation(msgspec.Struct, forbid_unknown_fields=True):
 def key_routes(authenticator: Authenticator, pool: AsyncConnectionPool[Any]) -> list[Any]:
     """The routes, all for those who may `keys`."""
 
-    @get(_PATH, summary="List the organisation's API keys")
+    @get(_PATH, summary="List the organisation's API keys", **described(told.KEYS_TAG, "keys", told.KEYS))
     async def list_keys(request: Request[Any, Any, Any]) -> dict[str, Any]:
         """Oldest first, without what they are: that is not stored."""
-        principal = await enter(authenticator, request, "keys")
-        async with _cursor(pool, principal.organization_id) as cursor:
+        principal = await enter(authenticator, request)
+        async with _cursor(pool, principal) as cursor:
             rows = await (await cursor.execute(keys.LIST_KEYS)).fetchall()
         return {"keys": [_described(row) for row in rows]}
 
-    @post(_PATH, summary="Make an API key", status_code=201)
+    @post(
+        _PATH, summary="Make an API key", status_code=201,
+        **described(told.KEYS_TAG, "keys", told.MADE_KEY, body=told.NEW_KEY),
+    )  # fmt: skip
     async def create_key(request: Request[Any, Any, Any]) -> dict[str, Any]:
         """The answer's `key` is shown this once."""
-        principal = await enter(authenticator, request, "keys")
+        principal = await enter(authenticator, request)
         wanted = _decoded(await request.body(), NewKey)
         _check(wanted)
         key = keys.new_key()
         row = keys.new_row(principal.organization_id, wanted.name, key, wanted.scopes, wanted.expires_at)
-        async with _cursor(pool, principal.organization_id) as cursor:
+        async with _cursor(pool, principal) as cursor:
             await _check_room(cursor)
             made: Any = await (await cursor.execute(keys.ADD_KEY, row)).fetchone()
-        note(principal, "API key made", key_id=str(made.id), scopes=wanted.scopes)
         return {"id": made.id, "key": key, "name": wanted.name, "scopes": wanted.scopes, "expires_at": made.expires_at}
 
-    @post(_PATH + "/{key_id:str}/rotate", summary="Replace an API key", status_code=201)
+    @post(
+        _PATH + "/{key_id:str}/rotate", summary="Replace an API key", status_code=201,
+        **described(
+            told.KEYS_TAG, "keys", told.ROTATED, asked=told.KEY_ASKED, body=told.ROTATION, body_needed=False
+        ),
+    )  # fmt: skip
     async def rotate_key(request: Request[Any, Any, Any], key_id: str) -> dict[str, Any]:
         """A new key with the same name, scopes and length of life; the old one goes on for `overlap_s` seconds."""
-        principal = await enter(authenticator, request, "keys")
+        principal = await enter(authenticator, request)
         overlap = timedelta(seconds=_decoded(await request.body() or b"{}", Rotation).overlap_s)
-        async with _cursor(pool, principal.organization_id) as cursor:
+        async with _cursor(pool, principal) as cursor:
             await _check_room(cursor)
-            replaced = await _rotate(cursor, key_id, overlap)
-        note(principal, "API key rotated", key_id=str(replaced["old_id"]), replaced_by=str(replaced["id"]))
-        return replaced
+            return await _rotate(cursor, key_id, overlap)
 
-    @delete(_PATH + "/{key_id:str}", summary="Revoke an API key", status_code=204)
+    @delete(
+        _PATH + "/{key_id:str}", summary="Revoke an API key", status_code=204,
+        **described(told.KEYS_TAG, "keys", Form(None), asked=told.KEY_ASKED),
+    )  # fmt: skip
     async def revoke_key(request: Request[Any, Any, Any], key_id: str) -> Response[None]:
         """It may be accepted for `TOTALIZER_KEY_CACHE_MS` longer."""
-        principal = await enter(authenticator, request, "keys")
-        async with _cursor(pool, principal.organization_id) as cursor:
+        principal = await enter(authenticator, request)
+        async with _cursor(pool, principal) as cursor:
             done = await cursor.execute(keys.REVOKE_KEY, [_id(key_id)])
             if not done.rowcount:
                 raise _no_key(key_id)
-        note(principal, "API key revoked", key_id=_id(key_id))
         return Response(None, status_code=204)
 
     return [list_keys, create_key, rotate_key, revoke_key]
@@ -126,9 +136,12 @@ async def _rotate(cursor: Any, key_id: str, overlap: timedelta) -> dict[str, Any
 
 
 @asynccontextmanager
-async def _cursor(pool: AsyncConnectionPool[Any], organization_id: str) -> AsyncIterator[Any]:
+async def _cursor(pool: AsyncConnectionPool[Any], who: Who) -> AsyncIterator[Any]:
     try:
-        async with writing_as(pool, organization_id) as connection, _named(connection) as cursor:
+        async with (
+            writing_as(pool, who.organization_id, actor_of(who)) as connection,
+            _named(connection) as cursor,
+        ):
             yield cursor
     except StoreUnavailable as error:
         detail = "the keys cannot be reached at present; try again"

@@ -15,6 +15,8 @@ from litestar.response import Stream
 from totalizer.errors import Refused
 from totalizer.live import Ask, Frame, LiveWindows
 from totalizer.web.answer import json_answer
+from totalizer.web.described import asked
+from totalizer.web.described.operation import described
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 from totalizer.web.live_channel import Channel, Seats
@@ -38,7 +40,10 @@ def live_routes(authenticator: Authenticator, live: LiveWindows, seats: Seats) -
         seats: how many are told of changes.
     """
 
-    @get("/api/metrics/real-time/{window:str}", summary="Totals of the latest minutes, hours or day")
+    @get(
+        "/api/metrics/real-time/{window:str}", summary="Totals of the latest minutes, hours or day",
+        **described(asked.LIVE_TAG, "query", asked.LIVE, asked={"window": "5m", "group_by": "command_name"}),
+    )  # fmt: skip
     async def real_time(
         request: Request[Any, Any, Any],
         window: str,
@@ -47,11 +52,14 @@ def live_routes(authenticator: Authenticator, live: LiveWindows, seats: Seats) -
         measures: _Measures = None,
     ) -> Response[bytes]:
         """Includes what is not in the database yet. Any other parameter filters by the dimension of its name."""
-        principal = await enter(authenticator, request, "query")
+        principal = await enter(authenticator, request)
         ask = live.asks.parse(window, _parameters(request))
         return json_answer(await live.answer(principal.organization_id, ask))
 
-    @get(EVENTS_PATH, summary="Be told of changes, as Server-Sent Events", media_type="text/event-stream")
+    @get(
+        EVENTS_PATH, summary="Be told of changes, as Server-Sent Events", media_type="text/event-stream",
+        **described(asked.LIVE_TAG, "query", asked.LIVE_EVENTS, asked={"window": "5m"}),
+    )  # fmt: skip
     async def events(
         request: Request[Any, Any, Any],
         window: Annotated[str, Parameter(description="Length of the live window, such as 5m.")],
@@ -60,7 +68,7 @@ def live_routes(authenticator: Authenticator, live: LiveWindows, seats: Seats) -
         measures: _Measures = None,
     ) -> Stream:
         """A snapshot, then what changes. The header Last-Event-ID goes on where an earlier connection ended."""
-        principal = await enter(authenticator, request, "query")
+        principal = await enter(authenticator, request)
         parameters = _parameters(request)
         parameters.pop("window", None)
         ask = live.asks.parse(window, parameters)

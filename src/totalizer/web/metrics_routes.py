@@ -12,6 +12,8 @@ from litestar import Request, Response, get
 from totalizer.errors import Refusal, Refused
 from totalizer.metrics import metrics_text
 from totalizer.metrics.shown import MEDIA_TYPE
+from totalizer.web.described import run as answers
+from totalizer.web.described.operation import described
 
 
 class MetricsServices(msgspec.Struct, frozen=True):
@@ -32,7 +34,10 @@ def metrics_routes(services: MetricsServices) -> list[Any]:
     if folder is None:
         return []
 
-    @get("/metrics", summary="What the service measures, for Prometheus", sync_to_thread=True)
+    @get(
+        "/metrics", summary="What the service measures, for Prometheus", sync_to_thread=True, media_type="text/plain",
+        **described(answers.HEALTH_TAG, None, answers.METRICS),
+    )  # fmt: skip
     def metrics(request: Request[Any, Any, Any]) -> Response[str]:
         """The sum of all processes on this machine's data folder; no organisation is named."""
         if token is not None and not _is(request.headers.get("authorization"), token):

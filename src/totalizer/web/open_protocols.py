@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 
 import msgspec
-from litestar.openapi.spec import OpenAPIType, Reference, Schema
 
 from totalizer.collect import Admission, Collector, Sent, Wrong, admit_each
-from totalizer.collect.analytics import KINDS, Messages
+from totalizer.collect.analytics import Messages
 from totalizer.collect.bodies import BOM, UNDECODABLE, bad_json
 from totalizer.collect.cloudevents import Attributes, mapped, of_headers
 from totalizer.collect.members import members
 from totalizer.errors import Refusal, Refused
+from totalizer.web.described import taken
+from totalizer.web.described.forms import Form
+from totalizer.web.described.open_bodies import messages
 from totalizer.web.intake import JSON, Admitted, Request, Route, batch_answer, wants_atomic
 from totalizer.web.principal import Principal
 
@@ -21,20 +24,6 @@ CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
 _VERSION_HEADER = "ce-specversion"
 _SUCCESS = b'{"success":true}'
-_TEXT = Schema(type=OpenAPIType.STRING, min_length=1)
-#: The JSON schema of a CloudEvent.
-CLOUD_EVENT_SCHEMA = Schema(
-    type=OpenAPIType.OBJECT,
-    title="CloudEvent 1.0",
-    properties={
-        "specversion": Schema(type=OpenAPIType.STRING, enum=["1.0"]), "id": _TEXT, "source": _TEXT, "type": _TEXT,
-        "subject": Schema(type=OpenAPIType.STRING), "time": Schema(type=OpenAPIType.STRING),
-        "datacontenttype": Schema(type=OpenAPIType.STRING), "dataschema": Schema(type=OpenAPIType.STRING),
-        "data": Schema(description="Any JSON value."),
-        "data_base64": Schema(type=OpenAPIType.STRING, description="Instead of data: bytes."),
-    },
-    required=["specversion", "id", "source", "type"],
-)  # fmt: skip
 
 
 class CloudEventsRoute(Route):
@@ -48,12 +37,12 @@ class CloudEventsRoute(Route):
     """
 
     summary = "Send CloudEvents"
-    statuses = (204, 202)
+    answers = MappingProxyType({204: Form(None, None, "All of them are on disk."), 202: taken.CLOUD_EVENTS})
 
     def __init__(
-        self, collector: Collector, read: Callable[[Request, bytes], list[bytes] | Attributes], schema: Schema
+        self, collector: Collector, read: Callable[[Request, bytes], list[bytes] | Attributes], body: Form
     ) -> None:
-        self._collector, self._read, self.schema = collector, read, schema
+        self._collector, self._read, self.body = collector, read, body
         self._types = {event_type.name: event_type for event_type in collector.event_types}
 
     def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
@@ -134,13 +123,13 @@ class AnalyticsRoute(Route):
         kind: what the one message is; None for a batch.
     """
 
-    statuses = (200,)
+    answers = MappingProxyType({200: taken.ANALYTICS})
 
     def __init__(self, collector: Collector, kind: str | None) -> None:
         self._collector, self._kind = collector, kind
         self.many = kind is None
         self.summary = "Send messages of an analytics library" if kind is None else f"Send one message: {kind}"
-        self.schema = _BATCH_SCHEMA if kind is None else _message_schema(kind)
+        self.body = messages(kind)
 
     def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
         atomic = wants_atomic(request)
@@ -158,28 +147,6 @@ class AnalyticsRoute(Route):
         _check_taken(self._collector, admission, Refusal.BAD_REQUEST, atomic=atomic)
         answer = msgspec.json.decode(batch_answer(admission), type=dict[str, msgspec.Raw])
         return admission.payload, msgspec.json.encode({"success": True} | answer), 200, admission.accepted
-
-
-def _message_schema(kind: str | None) -> Schema:
-    text, mapping = Schema(type=OpenAPIType.STRING), Schema(type=OpenAPIType.OBJECT)
-    properties: dict[str, Reference | Schema] = {
-        "messageId": text, "userId": text, "anonymousId": text, "event": text, "timestamp": text, "sentAt": text,
-        "properties": mapping, "traits": mapping, "context": mapping,
-    }  # fmt: skip
-    if kind is not None:
-        return Schema(type=OpenAPIType.OBJECT, title=kind, properties=properties)
-    properties["type"] = Schema(type=OpenAPIType.STRING, enum=list(KINDS))
-    return Schema(type=OpenAPIType.OBJECT, title="Message", properties=properties, required=["type"])
-
-
-_BATCH_SCHEMA = Schema(
-    type=OpenAPIType.OBJECT,
-    properties={
-        "batch": Schema(type=OpenAPIType.ARRAY, items=_message_schema(None)),
-        "sentAt": Schema(type=OpenAPIType.STRING), "context": Schema(type=OpenAPIType.OBJECT),
-    },
-    required=["batch"],
-)  # fmt: skip
 
 
 def _check_taken(collector: Collector, admission: Admission, refusal: Refusal | None = None, *, atomic: bool) -> None:

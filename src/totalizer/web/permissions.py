@@ -20,6 +20,7 @@ ACTIONS: Final = MappingProxyType(
         "jobs_run": "ask for a run of a job",
         "alerts_read": "see alerts, their history and what is silenced",
         "alerts_silence": "silence alerts",
+        "audit_read": "see who changed what",
     }
 )
 #: The role in a token → what it may do. Each may do what the one before it may.

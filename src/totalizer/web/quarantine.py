@@ -15,10 +15,11 @@ from totalizer.collect.unrender import mended, sent_form
 from totalizer.errors import Refusal, Refused, StoreUnavailable
 from totalizer.load.copy_text import values_of
 from totalizer.load.drop import drop_locked
-from totalizer.load.retry import DeadLetterLoader, Retried
+from totalizer.load.retry import DeadLetterLoader, Mended, Retried
 from totalizer.store import dead_letters
 from totalizer.store.connect import connect, is_gone
 from totalizer.store.dead_letters import DeadLetter
+from totalizer.web.audit import Who, actor_of
 
 T = TypeVar("T")
 
@@ -43,35 +44,36 @@ class Quarantine:
             return {}
         return dict(values) if tools is None else sent_form(tools.event_type, values)
 
-    async def replay(self, organization_id: str, letter_id: int, corrections: dict[str, Any]) -> Retried:
+    async def replay(self, who: Who, letter_id: int, corrections: dict[str, Any]) -> Retried:
         """Try an event again.
 
         Args:
-            organization_id: whose it must be.
+            who: asks for it; it must be of their organisation.
             letter_id: its number.
             corrections: fields to replace, by their keys in sent events; null takes one away.
 
         Raises:
             Refused: 404, there is none; 422, what it is mended to is not accepted; 503, the database is away.
         """
-        return await self._working(lambda connection: self._replay(connection, organization_id, letter_id, corrections))
+        owner = who.organization_id
+        return await self._working(who, lambda connection: self._replay(connection, owner, letter_id, corrections))
 
-    async def drop(self, organization_id: str, letter_id: int) -> dict[str, Any]:
+    async def drop(self, who: Who, letter_id: int) -> dict[str, Any]:
         """Remove an event for good; returns what was sent.
 
         Raises:
             Refused: 404, there is none; 503, the database is away.
         """
-        return await self._working(lambda connection: self._drop(connection, organization_id, letter_id))
+        return await self._working(who, lambda connection: self._drop(connection, who.organization_id, letter_id))
 
     def _replay(
         self, connection: Connection[Any], organization_id: str, letter_id: int, corrections: dict[str, Any]
     ) -> Retried:
-        payload = None
+        fixed = None
         if corrections:
             letter = _own(dead_letters.read_letter(connection, letter_id), organization_id, letter_id)
-            payload = self._mended(letter, corrections)
-        retried = DeadLetterLoader(connection).retry(letter_id, organization_id, payload)
+            fixed = Mended(self._mended(letter, corrections), tuple(sorted(corrections)))
+        retried = DeadLetterLoader(connection).retry(letter_id, organization_id, fixed)
         if not any(retried.fate):
             raise missing(letter_id)
         return retried
@@ -92,11 +94,11 @@ class Quarantine:
             drop_locked(connection, [letter])
         return self.event_of(letter.event_type, letter.columns, letter.line)
 
-    async def _working(self, work: Callable[[Connection[Any]], T]) -> T:
+    async def _working(self, who: Who, work: Callable[[Connection[Any]], T]) -> T:
         """Do something over a connection, in a thread: storing is the loader's code, which waits."""
 
         def run() -> T:
-            with connect(self._dsn, autocommit=True) as connection:
+            with connect(self._dsn, autocommit=True, actor=actor_of(who)) as connection:
                 return work(connection)
 
         try:

@@ -6,15 +6,18 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from litestar.params import Parameter
 
 from totalizer.catalog import Catalog, EventType
+from totalizer.collect.bodies import UNDECODABLE, bad_json
 from totalizer.errors import Refusal, Refused
 from totalizer.query.dashboard import Dashboard, parse_dashboard, show
 from totalizer.query.listing import Listing, list_events, parse_listing
 from totalizer.query.run import QueryService, Reply, minute_after
 from totalizer.query.state import State
+from totalizer.web.described import asked
+from totalizer.web.described.forms import Form
+from totalizer.web.described.operation import described
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
 from totalizer.web.query_schema import query_schema
@@ -22,6 +25,7 @@ from totalizer.web.query_schema import query_schema
 #: An answer may be kept by who asked, and asked for again by its tag.
 _CACHE_CONTROL = "private, no-cache"
 _NOT_KEPT = "no-store"
+_UNLESS_KNOWN = {304: Form(None, None, "As the tag in If-None-Match says it is known.")}
 
 Asked = Request[Any, Any, Any]
 Text = str | None
@@ -42,7 +46,10 @@ def query_routes(services: QueryRoutes) -> list[Any]:
 
 
 def _aggregated(services: QueryRoutes) -> Any:
-    @get("/api/metrics/aggregated", summary="Totals by window and group")
+    @get(
+        "/api/metrics/aggregated", summary="Totals by window and group",
+        **described(asked.TAG, "query", _UNLESS_KNOWN | {200: asked.TOTALS}, asked=asked.TOTALS_ASKED),
+    )  # fmt: skip
     async def aggregated(
         request: Asked,
         event_type: Annotated[Text, Parameter(description="What to count; command_executions by default.")] = None,
@@ -67,7 +74,7 @@ def _aggregated(services: QueryRoutes) -> Any:
         explain: Annotated[Text, Parameter(description="true: say how the answer was found.")] = None,
     ) -> Response[bytes]:  # fmt: skip
         """Exact totals. Any other parameter filters by the dimension of its name, such as `status=success`."""
-        principal = await enter(services.authenticator, request, "query")
+        principal = await enter(services.authenticator, request)
         parse = services.queries.by_parameters(_parameters(request))
         return _sent(await services.queries.reply(principal.organization_id, parse, _etags(request)))
 
@@ -75,18 +82,17 @@ def _aggregated(services: QueryRoutes) -> Any:
 
 
 def _query(services: QueryRoutes) -> Any:
-    class WithBody(Operation):
-        """Says what the body is, which is read by hand: its errors name members."""
+    # The body is read by hand: its errors name members.
+    body = Form(query_schema(), asked.QUERY)
+    answers = _UNLESS_KNOWN | {200: asked.TOTALS}
 
-        def __post_init__(self) -> None:
-            self.request_body = RequestBody(
-                content={"application/json": OpenAPIMediaType(schema=query_schema())}, required=True
-            )
-
-    @post("/api/metrics/query", status_code=200, summary="Ask for anything", operation_class=WithBody)
+    @post(
+        "/api/metrics/query", status_code=200, summary="Ask for anything",
+        **described(asked.TAG, "query", answers, body=body),
+    )  # fmt: skip
     async def query(request: Asked) -> Response[bytes]:
         """Exact totals of several metrics, filtered, divided, in order, filled, beside another period."""
-        principal = await enter(services.authenticator, request, "query")
+        principal = await enter(services.authenticator, request)
         content = _object(await request.body())
         parse = services.queries.by_body(content)
         return _sent(await services.queries.reply(principal.organization_id, parse, _etags(request)))
@@ -97,7 +103,10 @@ def _query(services: QueryRoutes) -> Any:
 def _dashboard(services: QueryRoutes) -> Any:
     queries = services.queries
 
-    @get("/api/metrics/dashboard", summary="Everything at a glance")
+    @get(
+        "/api/metrics/dashboard", summary="Everything at a glance",
+        **described(asked.TAG, "query", _UNLESS_KNOWN | {200: asked.DASHBOARD}, asked={"time_range": "1d"}),
+    )  # fmt: skip
     async def dashboard(
         request: Asked,
         time_range: Annotated[Text, Parameter(description="1h, 6h, 12h, 1d, 7d, 30d, 90d or 1y; 1d.")] = None,
@@ -105,7 +114,7 @@ def _dashboard(services: QueryRoutes) -> Any:
         time_zone: Annotated[Text, Parameter(description="IANA zone of days; the organisation's own.")] = None,
     ) -> Response[bytes]:
         """Totals beside those before, their course, what is most frequent. Other parameters filter: `team_id=…`."""
-        principal = await enter(services.authenticator, request, "query")
+        principal = await enter(services.authenticator, request)
         organization_id, parameters = principal.organization_id, _parameters(request)
 
         def resolve(state: State) -> tuple[Dashboard, str, bool]:
@@ -127,6 +136,7 @@ def _listing(services: QueryRoutes, event_type: EventType) -> Any:
     @get(
         f"/api/metrics/{event_type.route}", summary=f"Single events, the latest first: {event_type.title}",
         name=f"list {event_type.name}",
+        **described(asked.TAG, "query", _UNLESS_KNOWN | {200: asked.events_of(event_type)}, asked=asked.RANGE),
     )  # fmt: skip
     async def events(
         request: Asked,
@@ -137,7 +147,7 @@ def _listing(services: QueryRoutes, event_type: EventType) -> Any:
         cursor: Annotated[Text, Parameter(description="next_cursor of the page before.")] = None,
     ) -> Response[bytes]:
         """Events that are stored. Any other parameter filters by the dimension of its name."""
-        principal = await enter(services.authenticator, request, "query")
+        principal = await enter(services.authenticator, request)
         organization_id, parameters = principal.organization_id, _parameters(request)
 
         def resolve(state: State) -> tuple[Listing, str, bool]:
@@ -154,18 +164,18 @@ def _listing(services: QueryRoutes, event_type: EventType) -> Any:
 
 
 def _catalog(services: QueryRoutes) -> Any:
-    described = _described(services.queries.catalog)
+    content = _content(services.queries.catalog)
 
-    @get("/api/catalog", summary="What can be asked about")
+    @get("/api/catalog", summary="What can be asked about", **described(asked.TAG, "query", asked.CATALOG))
     async def catalog(request: Asked) -> dict[str, Any]:
         """Event types and rollups with their dimensions and measures."""
-        await enter(services.authenticator, request, "query")
-        return described
+        await enter(services.authenticator, request)
+        return content
 
     return catalog
 
 
-def _described(catalog: Catalog) -> dict[str, Any]:
+def _content(catalog: Catalog) -> dict[str, Any]:
     return {
         "event_types": [
             {"name": kind.name, "title": kind.title, "route": f"/api/metrics/{kind.route}", "time": kind.time_wire,
@@ -192,8 +202,8 @@ def _etags(request: Asked) -> str | None:
 def _object(body: bytes) -> dict[str, Any]:
     try:
         content = msgspec.json.decode(body or b"{}")
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise Refused(Refusal.BAD_JSON, f"the body is not JSON: {error}") from None
+    except UNDECODABLE as error:
+        raise bad_json(error) from None
     if not isinstance(content, dict):
         raise Refused(Refusal.BAD_JSON, "the body must be an object")
     return content

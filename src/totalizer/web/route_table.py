@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from litestar.openapi.spec import OpenAPIType, Schema
-
 from totalizer.catalog import EventType
 from totalizer.collect import Collector
 from totalizer.collect.analytics import KINDS
 from totalizer.web import open_protocols, usage_track
+from totalizer.web.described import open_bodies
+from totalizer.web.described.forms import Form
 from totalizer.web.intake import ANY, JSON, BatchRoute, Counting, Route, SingleRoute
-from totalizer.web.open_protocols import CLOUD_EVENT, CLOUD_EVENT_SCHEMA, CLOUD_EVENTS, AnalyticsRoute, CloudEventsRoute
-from totalizer.web.schemas import batch_schema, event_schema
+from totalizer.web.open_protocols import CLOUD_EVENT, CLOUD_EVENTS, AnalyticsRoute, CloudEventsRoute
+from totalizer.web.schemas import batch_form, event_example, event_schema
 from totalizer.web.sessions import Sessions, SessionStart
 from totalizer.web.stream import MEDIA_TYPES, StreamRoute
 
@@ -40,14 +40,15 @@ def route_table(collector: Collector, *, line_bytes_max: int) -> dict[str, ByMed
         table[PREFIX + event_type.route] = _json(_single(collector, event_type)) | _lines(stream)
         streams[STREAM + event_type.name] = _lines(stream) | {ANY: stream}
     batch = BatchRoute(collector)
-    batch.schema = batch_schema(collector.event_types)
+    batch.body = batch_form(collector.event_types)
     table[BATCH] = _json(batch) | _lines(StreamRoute(collector, None, line_bytes_max))
     return table | {CLOUDEVENTS: _cloudevents(collector)} | _analytics(collector) | streams
 
 
 def _single(collector: Collector, event_type: EventType) -> Route:
     route = SingleRoute(collector, event_type.route)
-    route.summary, route.schema = f"Send one event: {event_type.title}", event_schema(event_type)
+    route.summary = f"Send one event: {event_type.title}"
+    route.body = Form(event_schema(event_type), event_example(event_type))
     return route
 
 
@@ -70,12 +71,11 @@ def _lines(route: Route) -> ByMediaType:
 
 
 def _cloudevents(collector: Collector) -> ByMediaType:
-    many = Schema(type=OpenAPIType.ARRAY, items=CLOUD_EVENT_SCHEMA)
     return {
-        CLOUD_EVENT: CloudEventsRoute(collector, open_protocols.one, CLOUD_EVENT_SCHEMA),
-        CLOUD_EVENTS: CloudEventsRoute(collector, open_protocols.several, many),
-        JSON: CloudEventsRoute(collector, open_protocols.any_json, Schema(one_of=[CLOUD_EVENT_SCHEMA, many])),
-        ANY: CloudEventsRoute(collector, open_protocols.binary, Schema(description="The data of an event.")),
+        CLOUD_EVENT: CloudEventsRoute(collector, open_protocols.one, open_bodies.CLOUD_EVENT),
+        CLOUD_EVENTS: CloudEventsRoute(collector, open_protocols.several, open_bodies.CLOUD_EVENTS),
+        JSON: CloudEventsRoute(collector, open_protocols.any_json, open_bodies.EITHER),
+        ANY: CloudEventsRoute(collector, open_protocols.binary, open_bodies.DATA),
     }
 
 

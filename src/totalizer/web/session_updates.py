@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from litestar import Request, Response, put
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 
+from totalizer.web.described import taken
+from totalizer.web.described.forms import Form
+from totalizer.web.described.operation import described
 from totalizer.web.gate import spend
 from totalizer.web.ingest import Ingest, headers_of
 from totalizer.web.ingest_routes import head_of
 from totalizer.web.intake import JSON, choose
 from totalizer.web.route_table import PREFIX
+from totalizer.web.schemas import UUID_EXAMPLE
 from totalizer.web.sessions import Sessions, SessionUpdate, canonical_session_id, session_schema, user_of
 
 
 def session_updates(ingest: Ingest, sessions: Sessions) -> Any:
     """`PUT /api/metrics/sessions/{session_id}`."""
-    schema = session_schema(sessions.collector, set())
-
-    @dataclass
-    class WithBody(Operation):
-        def __post_init__(self) -> None:
-            self.request_body = RequestBody(content={JSON: OpenAPIMediaType(schema=schema)}, required=True)
+    body = Form(session_schema(sessions.collector, set()), {"user_id": UUID_EXAMPLE, "commands_executed": 3})
 
     @put(
         f"{PREFIX}{sessions.route}/{{session_id:str}}", status_code=202, summary="Update or end a session",
-        operation_class=WithBody,
+        **described(taken.TAG, "ingest", taken.ONE, asked={"session_id": UUID_EXAMPLE}, body=body),
     )  # fmt: skip
     async def update(session_id: str, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Accepted once it is on disk. With `ended_at` it ends the session."""

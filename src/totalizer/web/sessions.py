@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import uuid
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,9 +25,11 @@ from totalizer.collect.members import members, text
 from totalizer.errors import Refusal, Refused
 from totalizer.event import event_uuid, is_canonical_uuid, new_event_ids, request_event_uuid
 from totalizer.store.tenant import reading_as
+from totalizer.web.described import taken
+from totalizer.web.described.forms import Form
 from totalizer.web.intake import Admitted, Request, Route
 from totalizer.web.principal import Principal
-from totalizer.web.schemas import event_schema
+from totalizer.web.schemas import UUID_EXAMPLE, event_schema
 
 EVENT_TYPE = "user_sessions"
 #: What the ids of session events are unique within.
@@ -122,13 +125,13 @@ class SessionStart(Route):
     """
 
     summary = "Start a session"
-    statuses = (201,)
+    answers = MappingProxyType({201: taken.SESSION})
     many = False
     receipts = True
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self.schema = session_schema(sessions.collector, {"user_id"})
+        self.body = Form(session_schema(sessions.collector, {"user_id"}), {"user_id": UUID_EXAMPLE})
 
     def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
         sent = _members(body)
@@ -158,7 +161,7 @@ class SessionUpdate(Route):
         started: who it belongs to.
     """
 
-    statuses = (202,)
+    answers = MappingProxyType({202: taken.ONE})
     many = False
     receipts = True
 

@@ -6,19 +6,22 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
-from litestar.openapi.spec import OpenAPIType, Schema
 
 from totalizer.catalog import EventType
 from totalizer.collect import Admission, Collector, Sent, Wrong, admit_each, admit_lines
 from totalizer.collect.bodies import BOM, UNDECODABLE, not_json
 from totalizer.errors import JournalFailed, Refusal, Refused
+from totalizer.web.described import forms, taken
+from totalizer.web.described.forms import Form
 from totalizer.web.durable import refusal_of
 from totalizer.web.encoding import StreamDecoder, check_encoding
 from totalizer.web.intake import Request, Route, Sink, wants_atomic
 from totalizer.web.principal import Principal
+from totalizer.web.schemas import event_example
 
 #: Media types of events by line; the first is the usual one.
 MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
@@ -45,12 +48,15 @@ class StreamRoute(Route):
     """
 
     streams = True
+    answers = MappingProxyType({202: taken.STREAM})
 
     def __init__(self, collector: Collector, event_type: EventType | None, line_bytes_max: int) -> None:
         self._collector, self._event_type, self._line_bytes_max = collector, event_type, line_bytes_max
         what = "any types" if event_type is None else event_type.title
         self.summary = f"Send a stream of events: {what}"
-        self.schema = Schema(type=OpenAPIType.STRING, description="One JSON object a line.")
+        self.body = Form(
+            forms.text("One JSON object a line."), _example(event_type, collector), media_type=MEDIA_TYPES[0]
+        )
 
     async def stream(
         self, principal: Principal, request: Request, chunks: AsyncIterator[bytes], sink: Sink
@@ -100,6 +106,13 @@ class StreamRoute(Route):
         if tools is not None and tools.event_type.by_key(TYPE_KEY) is None:
             del members[TYPE_KEY]
         return Sent(name, msgspec.json.encode(members))
+
+
+def _example(event_type: EventType | None, collector: Collector) -> str:
+    """A line, as text."""
+    of = event_type or next(iter(collector.event_types))
+    named = {TYPE_KEY: of.name} if event_type is None else {}
+    return msgspec.json.encode({**named, **event_example(of)}).decode() + "\n"
 
 
 class Lines:

@@ -19,8 +19,11 @@ from totalizer.store.merchant_usage import WINDOWS
 from totalizer.store.usage_keys import MERCHANT_LENGTH_MAX, METRIC_LENGTH_MAX, Counter
 from totalizer.usage import reading
 from totalizer.web.answer import json_answer
+from totalizer.web.described import told
+from totalizer.web.described.operation import described
 from totalizer.web.gate import enter
 from totalizer.web.identity import Authenticator
+from totalizer.web.numbers import whole_number
 from totalizer.web.usage_counting import UsageCounters
 
 #: Days of one answer, rows of one page, metrics asked of the counters at once.
@@ -45,17 +48,23 @@ class UsageServices(msgspec.Struct, frozen=True):
 def usage_routes(services: UsageServices) -> list[Any]:
     """The handlers."""
 
-    @get("/api/usage/{merchant_id:str}", summary="What a merchant used")
+    @get(
+        "/api/usage/{merchant_id:str}", summary="What a merchant used",
+        **described(told.USAGE_TAG, "query", told.USED, asked={"merchant_id": "merchant_1", **told.USED_ASKED}),
+    )  # fmt: skip
     async def merchant(
         request: Request[Any, Any, Any], merchant_id: str, metric_type: _Metrics = None, start_date: _Start = None,
         end_date: _End = None, window: _WindowName = None,
     ) -> Response[bytes]:  # fmt: skip
         """Without dates, of today so far; named metrics are then read from the counters, if these can be relied on."""
-        principal = await enter(services.authenticator, request, "query")
+        principal = await enter(services.authenticator, request)
         asked = _asked(_today(services), merchant_id, metric_type, start_date, end_date, window)
         return await _of_merchant(services, principal.organization_id, asked)
 
-    @get("/api/usage", summary="What the merchants used on a day")
+    @get(
+        "/api/usage", summary="What the merchants used on a day",
+        **described(told.USAGE_TAG, "query", told.USED_BY_ALL, asked=told.USED_ASKED),
+    )  # fmt: skip
     async def day(
         request: Request[Any, Any, Any],
         merchant_id: Annotated[str | None, Parameter(description="As the route of one merchant, for any id.")] = None,
@@ -64,7 +73,7 @@ def usage_routes(services: UsageServices) -> list[Any]:
         cursor: Annotated[str | None, Parameter(description="next_cursor of the page before.")] = None,
     ) -> Response[bytes]:  # fmt: skip
         """What is aggregated of one day: the figures that bills are made from, by merchant and metric."""
-        principal = await enter(services.authenticator, request, "query")
+        principal = await enter(services.authenticator, request)
         organization_id = principal.organization_id
         if merchant_id is not None:
             asked = _asked(_today(services), merchant_id, metric_type, start_date, end_date, window)
@@ -75,7 +84,7 @@ def usage_routes(services: UsageServices) -> list[Any]:
                 "start_date is the day and metric_type may be one",
             )  # fmt: skip
         only = metric_type[0] if metric_type else None
-        size, after = _size(limit), _after(cursor)
+        size, after = whole_number("limit", limit, PAGE_DEFAULT, PAGE_MAX), _after(cursor)
         async with snapshot(services.pool, organization_id) as connection:
             rows = await reading.usage_of_day(
                 connection, organization_id, _day("start_date", start_date, _today(services)), only, after, size + 1
@@ -209,15 +218,6 @@ def _day(name: str, text: str | None, default: date) -> date:
     if day is None or not date(1970, 1, 1) <= day <= date(9998, 12, 31):
         raise Refused(Refusal.INVALID_QUERY, f"{name}={text[:40]}: must be a date such as 2025-11-01")
     return day
-
-
-def _size(text: str | None) -> int:
-    if text is None:
-        return PAGE_DEFAULT
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-    if not 1 <= number <= PAGE_MAX:
-        raise Refused(Refusal.INVALID_QUERY, f"limit={text[:40]}: must be a whole number from 1 to {PAGE_MAX}")
-    return number
 
 
 def _cursor(merchant_id: str, metric_type: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from totalizer.collect.each import Sent, Wrong, admit_each
 from totalizer.collect.members import members
 from totalizer.errors import Refusal, Refused
 from totalizer.store.merchant_usage import EVENT_TYPE
+from totalizer.web.described import taken
+from totalizer.web.described.forms import Form
 from totalizer.web.intake import Admitted, Counting, Request, Route, batch_answer, wants_atomic
 from totalizer.web.principal import Principal
 from totalizer.web.schemas import event_schema
@@ -32,10 +35,11 @@ class UsageTrack(Route):
     summary = "Track usage"
     many = True
     receipts = True
+    answers = MappingProxyType({202: taken.TRACKED})
 
     def __init__(self, collector: Collector, counting: Counting) -> None:
         self._collector, self.counting = collector, counting
-        self.schema = _schema(collector)
+        self.body = Form(_schema(collector), {"merchant_id": "merchant_1", "metric_type": "queries", "amount": 1})
 
     def admit(self, principal: Principal, request: Request, body: bytes, identity: bytes | None = None) -> Admitted:
         atomic, sent = wants_atomic(request), _sent(body)

@@ -18,8 +18,15 @@ from support import new_organization, wait_until
 ROWS = 60_000
 FILL = (
     "INSERT INTO events.command_executions (organization_id, executed_at, id, received_at, user_id, command_name, "
-    "execution_time_ms, status) SELECT %s, '2025-04-03T00:00:00Z'::timestamptz + n * interval '1 s', "
-    "gen_random_uuid(), now(), gen_random_uuid(), repeat('x', %s), 1, 'success' FROM generate_series(1, %s) AS n"
+    "execution_time_ms, status) SELECT organization_id, '2025-04-03T00:00:00Z'::timestamptz + n * interval '1 s', "
+    "gen_random_uuid(), now(), organization_id, repeat('x', %s), 1, 'success' "
+    "FROM generate_series(1, %s) AS n, (SELECT %s::uuid AS organization_id) AS whose"
+)
+#: As the loader does; what is stored without is a difference to who compares the books.
+MARK = (
+    "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) "
+    "SELECT DISTINCT organization_id, 'command_executions', date_bin('15 min', executed_at, '2000-01-01Z') "
+    "FROM events.command_executions WHERE organization_id = %s"
 )
 #: 100 MB of CSV, which PostgreSQL keeps compressed.
 LONG_ROWS, LONG_BYTES = 40_000, 2_500
@@ -31,7 +38,9 @@ def filled(running: Any, rows: int, name_bytes: int) -> Iterator[Any]:
     stack = may_export(new_organization(running))
     with running.connect(None) as connection:
         connection.execute("SELECT totalizer.ensure_partition('command_executions', '2025-04-03')")
-        connection.execute(FILL, [stack.organization_id, name_bytes, rows])
+        with connection.transaction():
+            connection.execute(FILL, [name_bytes, rows, stack.organization_id])
+            connection.execute(MARK, [stack.organization_id])
     yield stack
     with running.connect(None) as connection:
         connection.execute("DELETE FROM events.command_executions WHERE organization_id = %s", [stack.organization_id])

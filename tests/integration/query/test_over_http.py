@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ import pytest
 import urllib3
 
 from support import new_organization
+from totalizer.store.keys import create_key
 
 HTTP = urllib3.PoolManager(retries=False, timeout=60)
 USER = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
@@ -161,3 +163,51 @@ def test_a_dashboard_shows_what_there_is(two: Any) -> None:
 def test_what_is_no_query_is_refused(two: Any, body: bytes) -> None:
     answer = ask(two[0], "/api/metrics/query", {}, body)
     assert answer.status == 200 if body == b"" else 400 <= answer.status < 500, answer.text
+
+
+YEARS = {"start_date": "2015-01-01", "end_date": "2024-12-31"}
+FIFTY = ",".join(f"g{number}" for number in range(50))
+MANY = [str(number) for number in range(101)]
+AGGREGATED, QUERY, EXPORT = "/api/metrics/aggregated", "/api/metrics/query", "/api/metrics/export/csv"
+LISTED, BOARD, NOW = "/api/metrics/commands", "/api/metrics/dashboard", "/api/metrics/real-time/5m"
+TOTALS = {"what": "aggregated"}
+#: Path, parameters, body; words of the refusal.
+HOSTILE: list[tuple[str, dict[str, Any], bytes | None, str]] = [
+    (AGGREGATED, {**YEARS, "aggregation_window": "1m"}, None, "TOTALIZER_QUERY_WINDOWS_MAX"),
+    (AGGREGATED, {"group_by": FIFTY}, None, "at most 10"),
+    (AGGREGATED, {"command_name": MANY}, None, "at most 100"),
+    (AGGREGATED, {"time_zone": "Mars/Olympus"}, None, "unknown time zone"),
+    (EXPORT, {**YEARS, **TOTALS, "aggregation_window": "1m"}, None, "TOTALIZER_QUERY_WINDOWS_MAX"),
+    (EXPORT, {**TOTALS, "group_by": FIFTY}, None, "at most 10"),
+    (EXPORT, {"command_name": MANY}, None, "at most 100"),
+    (LISTED, {"command_name": MANY}, None, "at most 100"),
+    (LISTED, {"start_date": "2025-01-02", "end_date": "2025-01-01"}, None, "must be before"),
+    (LISTED, {"time_zone": "../../etc/passwd"}, None, "time_zone"),
+    (BOARD, dict.fromkeys(FIFTY.split(","), "x"), None, "nothing is counted by that"),
+    (BOARD, {"command_name": MANY}, None, "at most 100"),
+    (NOW, {"group_by": FIFTY}, None, "no live window"),
+    (NOW, {"command_name": MANY}, None, "at most 100"),
+    ("/api/usage/m", {**YEARS, "window": "hour"}, None, "366 days"),
+    ("/api/usage/m", {"metric_type": MANY}, None, "at most 100"),
+    ("/api/usage", {"cursor": "no cursor"}, None, "next_cursor"),
+    ("/api/metrics/quarantine", {"cursor": "x"}, None, "cursor=x"),
+    ("/api/metrics/stats", {"hours": 10**9}, None, "8784"),
+    (QUERY, {}, b'{"filters":{"command_name":' + b"[" * 500_000 + b"]" * 500_000 + b"}}", "deep"),
+    (QUERY, {}, b'{"filters":{"command_name":' + b"[" * 200 + b"]" * 200 + b"}}", "command_name"),
+    (QUERY, {}, json.dumps({f"member {number}": number for number in range(50_000)}).encode(), "unknown parameter"),
+    (QUERY, {}, json.dumps({"filters": {"command_name": ["x" * 10] * 80_000}}).encode(), "at most 100"),
+    (QUERY, {}, json.dumps({"group_by": FIFTY.split(",") * 5000}).encode(), "at most 10"),
+    (QUERY, {}, json.dumps({"cursor": "x" * 1_000_000}).encode(), "is no cursor"),
+]
+
+
+def test_hostile_questions_are_refused_by_the_limits_name_on_every_route(two: Any) -> None:
+    mine, _ = two
+    with mine.running.connect(None) as connection:
+        administrator = replace(mine, key=create_key(connection, mine.organization_id, "all", ("admin",)))
+    for path, parameters, body, words in HOSTILE:
+        refused = ask(administrator, path, parameters, body)
+        about = f"{path} {str(parameters)[:200]} {(body or b'')[:60]!r}: {refused.status} {refused.text[:800]}"
+        assert refused.status in (400, 422), about
+        assert words in refused.body["detail"], about
+        assert len(refused.body["detail"]) < 800, about

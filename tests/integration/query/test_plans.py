@@ -13,10 +13,15 @@ from psycopg import AsyncConnection
 
 from totalizer.query.combine import Page, compile_work
 from totalizer.query.cost import QueryLimits
+from totalizer.query.exports.columns import event_columns
+from totalizer.query.exports.events import PAGE_ROWS, Wanted, read_page
+from totalizer.query.exports.horizon import Horizon, read_horizon
+from totalizer.query.exports.ticket import Ticket
 from totalizer.query.listing import list_events, parse_listing
 from totalizer.query.parse import parse_body
 from totalizer.query.state import read_state
 from totalizer.query.work import Planner
+from totalizer.store.partitions import ensure_partition
 from totalizer.store.roles import Role
 
 FIRST = datetime(2025, 4, 1, tzinfo=UTC)
@@ -58,14 +63,14 @@ class Watched:
     def __init__(self, connection: AsyncConnection[Any]) -> None:
         self._connection, self.plans = connection, []  # type: ignore[var-annotated]
 
-    async def execute(self, query: bytes | str, parameters: Any = None) -> Any:
+    async def execute(self, query: bytes | str, parameters: Any = None, **more: Any) -> Any:
         statement = query.encode() if isinstance(query, str) else query
         if b"analytics." in statement or (b" FROM events." in statement and not statement.startswith(b"EXPLAIN")):
             explained = await self._connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters)
             row = await explained.fetchone()
             assert row is not None
             self.plans.append(row[0][0]["Plan"])
-        return await self._connection.execute(statement, parameters)
+        return await self._connection.execute(statement, parameters, **more)
 
 
 async def plan_of(database: Any, catalog: Any, organization: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -111,3 +116,53 @@ def test_every_read_of_the_four_hottest_queries_is_by_index(database: Any, catal
             assert node.get("Rows Removed by Filter", 0) == 0, node
         # Row security looks up the organisation once a query, not once a row.
         assert any(node.get("Parent Relationship") == "InitPlan" for node in nodes(plan)), body
+
+
+#: Days of stored events, and events of each, all stored a day after they happened.
+DAYS, EACH = 6, 10_000
+INSERT = (
+    "INSERT INTO events.command_executions (organization_id, executed_at, id, received_at, user_id, command_name, "
+    "execution_time_ms, status, stored_at) SELECT %s, %s::timestamptz + number * interval '1 second', "
+    "gen_random_uuid(), now(), gen_random_uuid(), %s, 1, 'success', %s FROM generate_series(1, %s) AS number"
+)
+
+
+def test_what_is_new_is_found_without_reading_what_is_old(feed: Any, database: Any, catalog: Any) -> None:
+    #   days of events  1   2   3   4   5   6
+    #   stored later            1               3
+    organization, writer = feed.organization(), feed.administrator
+    days = [FIRST + timedelta(days=number) for number in range(DAYS)]
+    for day in days:
+        ensure_partition(database.connect(Role.WRITER), "command_executions", day.date().isoformat())
+        writer.execute(INSERT, [organization, day, "old", day + timedelta(days=1), EACH])
+    writer.execute("VACUUM ANALYZE events.command_executions")
+    since = asyncio.run(new_of(database, catalog, organization, None))[1]
+    for day, count in ((days[2], 1), (days[5] + timedelta(hours=12), 3)):
+        writer.execute(INSERT, [organization, day, "new", datetime.now(UTC), count])
+    names, _, plan = asyncio.run(new_of(database, catalog, organization, since))
+    assert names == ["new"] * 4
+    read = [
+        node["Actual Loops"] * sum(node.get(key, 0) for key in ("Actual Rows", *REMOVED))
+        for node in nodes(plan) if "Relation Name" in node
+    ]  # fmt: skip
+    assert len(read) >= DAYS
+    # At most the two days that have something new.
+    assert 4 <= sum(read) <= 2 * EACH + 4, json.dumps(plan)
+
+
+REMOVED = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+
+
+async def new_of(
+    database: Any, catalog: Any, organization: str, since: Horizon | None
+) -> tuple[list[str], Horizon, dict[str, Any]]:
+    """The names of the commands stored since a horizon, the present one, and how the page of them was read."""
+    connection = await AsyncConnection.connect(database.dsn(Role.APP), options="-c timezone=UTC")
+    async with connection:
+        await connection.execute("SELECT set_config('app.current_org_id', %s, true)", [organization])
+        present, watched = await read_horizon(connection), Watched(connection)
+        kind = catalog.event_types["command_executions"]
+        wanted, ticket = Wanted(kind.name, None, None, ()), Ticket("", present, since)
+        rows = await read_page(watched, kind, organization, wanted, ticket, PAGE_ROWS)  # type: ignore[arg-type]
+        place = [column.name for column in event_columns(kind)].index("command_name")
+        return [row[place] for row in rows], present, watched.plans[0]

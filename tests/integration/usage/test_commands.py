@@ -80,6 +80,11 @@ def test_a_wrong_counter_is_named_and_the_exit_code_tells(running_stack: Any) ->
         assert as_json(running_stack, "status", "2025-04-01", code=1)["alerts"] == ["errors", "nothing_aggregated"]
         assert "usage:[m]:2025-04-01:q" in totalizer(running_stack, "status", "2025-04-01", code=1)
         redis.delete("usage:[m]:2025-04-01:q")
+        today = f"usage:[m]:{datetime.now(UTC).date()}:q"
+        redis.set(today, "x")
+        scheduled = as_json(running_stack, "run", "usage_aggregation", code=1)
+        assert (scheduled["state"], today in scheduled["error"]) == ("failed", True), "as `job aggregate` has it"
+        redis.delete(today)
     totalizer(running_stack, "aggregate-date", "2025-04-01")
 
 

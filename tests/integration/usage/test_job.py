@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -16,8 +17,11 @@ import psycopg
 import pytest
 from redis import Redis
 
+from scheduled import runs_of, settings_of
 from support import free_port, wait_until
-from totalizer.errors import OperationError
+from totalizer.errors import JobStopped, OperationError
+from totalizer.jobs.run import Runner
+from totalizer.jobs.table import job_named
 from totalizer.jobs.usage import document
 from totalizer.ops.embedded.binaries import find_valkey
 from totalizer.store import usage_runs
@@ -421,6 +425,38 @@ def _port() -> int:
     while (port := free_port()) > 50_000:  # the bus listens 10000 above
         pass
     return port
+
+
+def test_a_run_that_is_told_to_stop_keeps_what_it_did_and_blames_no_counter(shop: Any) -> None:
+    put(shop, **{f"m{number}__q": 1 for number in range(1000)})
+    asked = itertools.count(1)
+
+    def check() -> None:
+        if next(asked) > 20:
+            raise JobStopped("enough")
+
+    with pytest.raises(JobStopped, match="enough"):
+        shop.job(page_keys=10, parallel=2, check=check).run(DAY)
+    status = shop.job().get_aggregation_status(DAY)
+    assert (status.error, status.failed_keys, status.aggregated, status.running) == ("enough", (), False, False)
+    assert 0 < status.records < 1000
+    assert shop.job().run(DAY).records_aggregated == 1000
+
+
+def test_a_scheduled_run_with_a_wrong_counter_failed_and_says_what_it_did(shop: Any) -> None:
+    put(shop, shop.today, m1__q=7, m2__q="x")
+    database = shop.feed.database
+    settings = settings_of(database, REDIS_URL=shop.valkey.url)
+    outcome = Runner(settings, "test").run_now(job_named(settings, "usage_aggregation"))
+    assert outcome.state == "failed"
+    assert outcome.error == (
+        f"1 failed, first of {shop.today}: usage:m2:{shop.today}:q: it holds 'x', not a count; "
+        f"`totalizer job status {shop.today}` has more"
+    )
+    assert outcome.result["records_aggregated"] == 1
+    assert runs_of(database, "usage_aggregation", "rows, result->'alerts'") == [(1, ["errors", "nothing_aggregated"])]
+    shop.redis.delete(f"usage:m2:{shop.today}:q")
+    assert Runner(settings, "test").run_now(job_named(settings, "usage_aggregation")).state == "done"
 
 
 def test_results_are_json(shop: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from math import isnan, nan
 from pathlib import Path
 from threading import Thread
 
@@ -14,14 +15,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from totalizer.metrics import Measures, metrics_text
 from totalizer.metrics.slot import NUMBERS_MAX
-from totalizer.metrics.table import ACCEPTED, JOURNAL_BYTES, LOAD, LOST, METRICS, PROCESSES, REQUESTS
+from totalizer.metrics.table import ACCEPTED, HEALTH_VALUE, JOURNAL_BYTES, LOAD, LOST, METRICS, PROCESSES, REQUESTS
 
 #: Counts until it is killed; says when it has counted.
 CHILD = """
 import sys
 from pathlib import Path
 from totalizer.metrics import MEASURES
-from totalizer.metrics.table import ACCEPTED, JOURNAL_BYTES, LOAD
+from totalizer.metrics.table import ACCEPTED, HEALTH_VALUE, JOURNAL_BYTES, LOAD
 MEASURES.open(Path(sys.argv[1]), "api")
 MEASURES.count(ACCEPTED, by=1000)
 MEASURES.observe(LOAD, 0.004)
@@ -55,6 +56,18 @@ def child(folder: Path) -> subprocess.Popen[bytes]:
 def end(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     process.send_signal(number)
     process.communicate(timeout=30)
+
+
+def test_a_figure_that_there_is_none_of_is_no_number(tmp_path: Path) -> None:
+    measures = Measures()
+    measures.open(tmp_path, "monitor")
+    measures.set(HEALTH_VALUE, nan, "ledger")
+    measures.set(HEALTH_VALUE, 0.5, "disk")
+    found = read(tmp_path)
+    assert isnan(found[f"{HEALTH_VALUE.name}{{check=ledger}}"])
+    assert found[f"{HEALTH_VALUE.name}{{check=disk}}"] == 0.5
+    assert f'{HEALTH_VALUE.name}{{check="ledger"}} NaN\n' in metrics_text(tmp_path)
+    measures.close()
 
 
 def test_a_killed_process_loses_nothing_and_its_successor_counts_on(tmp_path: Path) -> None:

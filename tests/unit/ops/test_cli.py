@@ -40,7 +40,13 @@ def test_every_command_has_help(command: str) -> None:
     assert f"Usage: totalizer {command}" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [("nosuch",), ("up", "--port", "x"), ("keys", "revoke"), ("psql", "--role", "x")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nosuch",), ("up", "--port", "x"), ("keys", "revoke"), ("psql", "--role", "x"), ("status", "5"),
+        ("status", "--watch", "0.1"),
+    ],
+)  # fmt: skip
 def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)
     assert done.returncode == 2

@@ -14,12 +14,14 @@ from totalizer.errors import OperationError
 from totalizer.ops.embedded.config import PostgresConfig
 from totalizer.ops.embedded.folders import SOCKET_PATH_BYTES_MAX, Folders
 from totalizer.ops.lock import hold_folder, holder_of, lock_path
-from totalizer.ops.log import LOG_BYTES_MAX, open_log, tail
+from totalizer.ops.log import LOG, log_to_file, open_log, stop_logging, tail
 from totalizer.ops.plan import PLAN_VARIABLE, UpPlan
 from totalizer.ops.process import ProcessId
 from totalizer.ops.record import RunRecord, forget, read_json, write_private
+from totalizer.ops.rotation import LOOK_SECONDS, Rotation
 from totalizer.ops.screen import screen
 from totalizer.ops.state import State, read_state, remove_state, state_path, write_state
+from unit.edge.daemon.parts import HandClock
 
 
 def test_a_private_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -111,16 +113,55 @@ def test_a_file_in_the_folders_place_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_logs_are_set_aside_when_large(tmp_path: Path) -> None:
-    path = tmp_path / "log" / "api.log"
+def test_logs_are_set_aside_when_large_while_they_are_written(tmp_path: Path) -> None:
+    clock, path = HandClock(), tmp_path / "log" / "api.log"
+    rotation = Rotation(path.parent, bytes_max=3, files=2, clock=clock)
     with open_log(path) as log:
-        log.write(b"old\n")
-    with open_log(path) as log:
-        log.write(b"x" * LOG_BYTES_MAX + b"\n")
-    with open_log(path) as log:
-        log.write(b"new\n")
-    assert path.read_text() == "new\n"
-    assert path.with_name("api.log.1").read_bytes().startswith(b"old\nxxx")
+        for text in (b"one\n", b"two\n", b"three\n", b"4\n"):
+            log.write(text)
+            log.flush()
+            rotation.look()
+            clock.sleep(LOOK_SECONDS)
+    found = {each.name: each.read_text() for each in path.parent.iterdir()}
+    assert found == {"api.log": "4\n", "api.log.1": "three\n", "api.log.2": "two\n"}
+    assert {each.stat().st_mode & 0o777 for each in path.parent.iterdir()} == {0o600}
+
+
+def test_no_log_is_looked_at_all_the_time_and_none_is_kept_that_is_not_wanted(tmp_path: Path) -> None:
+    clock, path = HandClock(), tmp_path / "api.log"
+    rotation = Rotation(tmp_path, bytes_max=1, files=0, clock=clock)
+    rotation.look()
+    path.write_text("long")
+    rotation.look()
+    assert path.read_text() == "long"
+    clock.sleep(LOOK_SECONDS)
+    rotation.look()
+    assert path.read_text() == ""
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_log_that_cannot_be_set_aside_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = HandClock()
+    (tmp_path / "api.log").write_text("long")
+    (tmp_path / "api.log.1").mkdir()
+    rotation = Rotation(tmp_path, bytes_max=1, files=1, clock=clock)
+    for _ in range(3):
+        rotation.look()
+        clock.sleep(LOOK_SECONDS)
+    [line] = caplog.messages
+    assert "api.log cannot be set aside" in line
+    assert (tmp_path / "api.log").read_text() == "long"
+
+
+def test_the_supervisor_s_lines_have_the_form_of_all_others(tmp_path: Path) -> None:
+    handler = log_to_file(tmp_path / "up.log")
+    try:
+        LOG.error('%s has ended: "ü"', "api")
+    finally:
+        stop_logging(handler)
+    line = json.loads((tmp_path / "up.log").read_text())
+    assert (line["event"], line["level"], line["component"]) == ('api has ended: "ü"', "error", "up")
+    assert line["timestamp"].endswith("Z")
 
 
 def test_the_tail_of_a_log(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_watching_ends_when_asked() -> None:
         restarts.append(1)
         stop.ask()
 
-    watch([service], stop, restarted)
+    watch([service], stop, restarted, lambda: None)
     stop.close()
     assert restarts == [1]
 

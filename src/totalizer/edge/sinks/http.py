@@ -16,6 +16,7 @@ from totalizer.edge.sinks.posting import Habits, Posting
 from totalizer.edge.sinks.sink import Delivery
 from totalizer.edge.sinks.transport import Transport
 from totalizer.errors import ConfigurationError, SinkRefused, SinkUnavailable
+from totalizer.outgoing import outgoing
 
 #: Where batches are sent to, below the server's address.
 PATH = "/api/metrics/batch"
@@ -91,7 +92,10 @@ class HttpSink:
             def post(body: bytes, headers: dict[str, str]) -> Reply:
                 if self._clock.monotonic() >= end:
                     raise NoReply(f"the batch took longer than {allowed_s:g} s; the rest is sent later")
-                return transport.post(body, self._headers() | headers, self._timeout_s)
+                with outgoing("POST", self._url + PATH, PATH, batch=batch.batch_id) as request:
+                    reply = transport.post(body, self._headers() | headers | request.headers, self._timeout_s)
+                    request.answered(reply.status)
+                    return reply
 
             try:
                 return Posting(batch, post, self._habits).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 import socket
@@ -151,10 +150,8 @@ def _seconds(text: str) -> float:
 
 
 def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "somebody"
+    user: str = server_part("totalizer.store.audit").os_user()
+    return user
 
 
 def _coloured(severity: str) -> str:

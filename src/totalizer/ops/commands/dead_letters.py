@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -10,10 +9,18 @@ import typer
 from rich.progress import track
 
 from totalizer.clock import SYSTEM_CLOCK, utc_datetime
-from totalizer.ops.commands.options import Format, FormatOption, HomeOption
+from totalizer.ops.commands.options import (
+    Format,
+    FormatOption,
+    HomeOption,
+    OrganizationOption,
+    TypeOption,
+    require_one_way,
+)
 from totalizer.ops.connection import stack_settings
 from totalizer.ops.console import ERR, FAILED, OUT
 from totalizer.ops.lazy import server_part
+from totalizer.ops.moment import moment
 
 if TYPE_CHECKING:
     from totalizer.ops.dead_letter_office import DeadLetterOffice
@@ -25,14 +32,6 @@ app = typer.Typer(help="Acknowledged events that PostgreSQL refused: see, try ag
 REASONS_SHOWN_MAX = 20
 
 
-OrganizationOption = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads the annotation at run time
-    typer.Option("--organization", metavar="NAME", help="Only those of this organisation.", show_default=False),
-]
-TypeOption = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads the annotation at run time
-    typer.Option("--type", metavar="TYPE", help="Only those of this event type.", show_default=False),
-]
 IdsArgument = Annotated[
     Optional[list[int]],  # noqa: UP045 - Typer reads the annotation at run time
     typer.Argument(help="Numbers, as `dead-letters list` shows them.", show_default=False),
@@ -54,7 +53,7 @@ def list_letters(
 ) -> None:
     """Show dead letters, newest first, and how many there are for each reason."""
     text = server_part("totalizer.ops.dead_letter_text")
-    beginning = None if since is None else _time(since)
+    beginning = None if since is None else moment("--since", since)
     with _office(home) as office:
         selection = office.selection(organization=organization, event_type=event_type, since=beginning)
         letters, reasons = office.list(selection, limit)
@@ -87,7 +86,7 @@ def retry(
     home: HomeOption = None,
 ) -> None:
     """Try to store dead letters again. Exit code 1 if any was refused again; it stays, with the new reason."""
-    _check(ids, everything, organization, event_type)
+    require_one_way(ids, everything, organization, event_type)
     with _office(home) as office:
         chosen = office.ids(_selection(office, ids, organization, event_type))
         retried = [
@@ -120,7 +119,7 @@ def drop(
     home: HomeOption = None,
 ) -> None:  # fmt: skip
     """Write dead letters to a file and remove them from the database."""
-    _check(ids, everything, organization, event_type)
+    require_one_way(ids, everything, organization, event_type)
     with _office(home) as office:
         chosen = office.ids(_selection(office, ids, organization, event_type))
         if not chosen:
@@ -138,21 +137,7 @@ def _office(home: Path | None) -> DeadLetterOffice:
     return office
 
 
-def _check(ids: list[int] | None, everything: bool, organization: str | None, event_type: str | None) -> None:
-    by_condition = organization is not None or event_type is not None
-    if sum((bool(ids), everything, by_condition)) != 1:
-        raise typer.BadParameter("name some IDS, or --organization or --type or both, or --all")
-
-
 def _selection(
     office: DeadLetterOffice, ids: list[int] | None, organization: str | None, event_type: str | None
 ) -> Selection:
     return office.selection(ids=ids or None, organization=organization, event_type=event_type)
-
-
-def _time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write 2025-09-05 or 2025-09-05T10:00:00Z") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

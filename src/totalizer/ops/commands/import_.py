@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from totalizer.ops.commands.options import HomeOption
+from totalizer.ops.commands.options import HomeOption, KeyOption, UrlOption
 from totalizer.ops.importers.access_log import AccessLogSource
 from totalizer.ops.importers.batch_files import BatchFilesSource
 from totalizer.ops.importers.checkpoint import Checkpoint
@@ -67,14 +67,6 @@ def _source_name(name: str | None) -> str | None:
 
 FileArgument = Annotated[
     str, typer.Argument(metavar="FILE", help="Plain or gzip; - for standard input.", callback=_input_path)
-]
-UrlOption = Annotated[
-    str | None,
-    typer.Option("--url", help="Address of the server.", show_default="TOTALIZER_URL, else the stack in --home"),
-]
-KeyOption = Annotated[
-    str | None,
-    typer.Option("--key", help="API key.", show_default="TOTALIZER_API_KEY, else that of the stack in --home"),
 ]
 SourceOption = Annotated[
     str | None,

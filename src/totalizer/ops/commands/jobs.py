@@ -111,11 +111,12 @@ def run_job(
     if due and given:
         raise OperationError("a run that is due has the arguments of its schedule; leave out --due or --arg")
     runner = server_part("totalizer.jobs.run").Runner(settings, "command")
+    by = server_part("totalizer.store.audit").command_line()
     with server_part("totalizer.store.connect").in_plain_words(), Progress(console=ERR, transient=True) as bar:
         line = bar.add_task(name, total=None)
         outcome = (
             runner.run_due(job) if due
-            else runner.run_now(job, given, progress=lambda done, of: bar.update(line, completed=done, total=of))
+            else runner.run_now(job, given, progress=lambda done, of: bar.update(line, completed=done, total=of), by=by)
         )  # fmt: skip
         _announce(settings)
     _tell(job, outcome, form, due=due)
@@ -135,7 +136,7 @@ def run_due(form: FormatOption = Format.TEXT, home: HomeOption = None) -> None:
                 OUT.print(f"{name}: {outcome.state.replace('_', ' ')} {outcome.error or ''}".rstrip(), markup=False)
     if form is Format.JSON:
         OUT.print_json(json.dumps({name: outcome._asdict() for name, outcome in outcomes.items()}, default=str))
-    if any(outcome.state in ("failed", "timed_out") for outcome in outcomes.values()):
+    if any(outcome.state in ("failed", "timed_out", "lost") for outcome in outcomes.values()):
         raise typer.Exit(NOT_DONE)
 
 

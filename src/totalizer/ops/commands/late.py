@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +12,14 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from totalizer.clock import SYSTEM_CLOCK, utc_datetime
-from totalizer.ops.commands.options import Format, FormatOption, HomeOption
+from totalizer.ops.commands.options import (
+    Format,
+    FormatOption,
+    HomeOption,
+    OrganizationOption,
+    TypeOption,
+    require_one_way,
+)
 from totalizer.ops.connection import stack_settings
 from totalizer.ops.console import OUT
 from totalizer.ops.lazy import server_part
@@ -32,14 +38,6 @@ class State(StrEnum):
     APPLIED = "applied"
 
 
-OrganizationOption = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads the annotation at run time
-    typer.Option("--organization", metavar="NAME", help="Only those of this organisation.", show_default=False),
-]
-TypeOption = Annotated[
-    Optional[str],  # noqa: UP045 - Typer reads the annotation at run time
-    typer.Option("--type", metavar="TYPE", help="Only those of this event type.", show_default=False),
-]
 IdsArgument = Annotated[
     Optional[list[int]],  # noqa: UP045 - Typer reads the annotation at run time
     typer.Argument(help="Numbers, as `late list` shows them.", show_default=False),
@@ -85,7 +83,7 @@ def apply_late(
     """Count held events, and add all that is late to the rollups."""
     selection = _chosen((State.HELD, State.LATE), ids, everything, organization, event_type)
     settings, desk = stack_settings(home), server_part("totalizer.ops.late_desk")
-    released, result = desk.apply(settings, desk.ids_of(settings, selection), getpass.getuser())
+    released, result = desk.apply(settings, desk.ids_of(settings, selection))
     rows = sum(result["rows"].values())
     OUT.print(f"added {result['events']:,} events, of which {released:,} were held, to {rows:,} rows of rollups")
 
@@ -122,9 +120,7 @@ def drop(
 def _chosen(
     states: tuple[State, ...], ids: list[int] | None, everything: bool, organization: str | None, event_type: str | None
 ) -> Selection:
-    by_condition = organization is not None or event_type is not None
-    if sum((bool(ids), everything, by_condition)) != 1:
-        raise typer.BadParameter("name some IDS, or --organization or --type or both, or --all")
+    require_one_way(ids, everything, organization, event_type)
     return _selection(tuple(state.value for state in states), ids, organization, event_type)
 
 

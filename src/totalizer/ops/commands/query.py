@@ -18,7 +18,7 @@ from rich.markup import escape
 from totalizer.client import Answer, Client
 from totalizer.errors import OperationError
 from totalizer.ops.answers import bar_measure, csv_of, spark, table_of
-from totalizer.ops.commands.options import HomeOption
+from totalizer.ops.commands.options import HomeOption, KeyOption, UrlOption
 from totalizer.ops.console import ERR, OUT
 from totalizer.ops.importers.environment import environment, home_folder
 from totalizer.ops.importers.target import find_target
@@ -63,14 +63,6 @@ def _chart_path(path: Path | None) -> Path | None:
     return path
 
 
-UrlOption = Annotated[
-    str | None,
-    typer.Option("--url", help="Address of the server.", show_default="TOTALIZER_URL, else the stack in --home"),
-]
-KeyOption = Annotated[
-    str | None,
-    typer.Option("--key", help="API key.", show_default="TOTALIZER_API_KEY, else that of the stack in --home"),
-]
 TypeOption = Annotated[
     str | None,
     typer.Option("--event-type", help="What to count.", show_default="command_executions"),

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from totalizer.errors import OperationError
-from totalizer.ops.commands.options import Format, FormatOption, HomeOption
+from totalizer.ops.commands.options import Format, FormatOption, HomeOption, OrganizationOption, RollupOption
 from totalizer.ops.connection import stack_settings
 from totalizer.ops.console import OUT
 from totalizer.ops.lazy import server_part
@@ -26,10 +26,6 @@ app = typer.Typer(
 )
 
 Text = Optional[str]  # noqa: UP045 - Typer reads the annotation at run time
-RollupOption = Annotated[Text, typer.Option("--rollup", metavar="NAME", help="Only this rollup.", show_default=False)]
-OrganizationOption = Annotated[
-    Text, typer.Option("--organization", metavar="NAME", help="Only this one's.", show_default=False)
-]
 FromOption = Annotated[
     Text, typer.Option("--from", metavar="TIME", help="Only what begins then or later.", show_default=False)
 ]

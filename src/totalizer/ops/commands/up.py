@@ -46,6 +46,9 @@ def up(
         scheduler=settings.job_scheduler,
         max_connections=settings.workers * settings.db_pool_size + OTHER_CONNECTIONS,
         log_level=settings.log_level,
+        log_format=settings.log_format,
+        log_bytes=settings.log_bytes,
+        log_files=settings.log_files,
         debug=bool(context.obj),
     )
     environment = {**os.environ, plan_module.PLAN_VARIABLE: plan.encode()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -10,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from totalizer.ops.commands.options import Format, FormatOption, HomeOption
+from totalizer.ops.commands.options import Format, FormatOption, HomeOption, OrganizationOption, RollupOption
 from totalizer.ops.connection import stack_settings
 from totalizer.ops.console import OUT
 from totalizer.ops.lazy import server_part
@@ -28,15 +27,11 @@ Text = Optional[str]  # noqa: UP045 - Typer reads the annotation at run time
 
 
 def verify(
-    organization: Annotated[
-        Text, typer.Option("--organization", metavar="NAME", help="Only this one's.", show_default=False)
-    ] = None,
+    organization: OrganizationOption = None,
     event_type: Annotated[
         Text, typer.Option("--event-type", metavar="TYPE", help="Only of these events.", show_default=False)
     ] = None,
-    rollup: Annotated[
-        Text, typer.Option("--rollup", metavar="NAME", help="Only this rollup.", show_default=False)
-    ] = None,
+    rollup: RollupOption = None,
     since: Annotated[
         Text, typer.Option("--since", metavar="TIME", help="Only rows that begin then or later.", show_default=False)
     ] = None,
@@ -56,7 +51,7 @@ def verify(
     found = [cell for balance in balances for cell in balance.cells]
     if repair and found:
         with progress_bar("repairing") as progress:
-            repaired = desk.repair_all(settings, balances, getpass.getuser(), progress)
+            repaired = desk.repair_all(settings, balances, progress)
             balances = desk.verify(settings, scope, progress)
     if output is Format.JSON:
         OUT.print_json(json.dumps(_document(balances, found[:cells], repaired), default=str))
@@ -74,9 +69,11 @@ def _show(balances: list[Balance], cells: list[Cell], repaired: int | None) -> N
         OUT.print(f"[bold]{repaired:,} rows were wrong and are computed anew[/]; totalizer.repairs has the record")
     wrong = sum(not balance.exact for balance in balances)
     if wrong:
-        OUT.print(f"[bold red]{wrong} of {len(balances)} do not balance[/]")
+        OUT.print(f"[bold red]{wrong} of {len(balances)} {'does' if wrong == 1 else 'do'} not balance[/]")
+    elif balances:
+        OUT.print(f"[bold green]{'it balances' if len(balances) == 1 else f'all {len(balances)} balance'}[/]")
     else:
-        OUT.print(f"[bold green]all {len(balances)} balance[/]" if balances else "no events are stored yet")
+        OUT.print("no events are stored yet")
 
 
 def _table(balances: list[Balance]) -> Table:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Sequence
-from datetime import datetime
+import re
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
+from itertools import starmap
 from typing import Any, Protocol
 
 import msgspec
@@ -15,8 +14,12 @@ from totalizer.query.exports.columns import Column, Kind
 from totalizer.query.exports.service import Begun, Page
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
+#: Of one column.
+Values = Sequence[Any]
 #: What makes a spreadsheet take a cell for a formula when it begins with it.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_QUOTE = '"'
+_needs_quotes = re.compile('[,"\r\n]').search
 
 #: What stands at the end of an export that broke off, in quotes that do not end.
 BROKEN = b"the export broke off here"
@@ -117,14 +120,12 @@ class CsvFormat:
         self._text = _as_it_is if raw else safe_cell
 
     def begin(self, begun: Begun) -> bytes:
-        self._cells = [_cell_of(column, self._text) for column in begun.columns]
-        return _lines([[self._text(column.name) for column in begun.columns]])
+        self._cells = [_cells_of(column, self._text) for column in begun.columns]
+        return _lines([[_quoted(self._text(column.name))] for column in begun.columns])
 
     def page(self, page: Page) -> bytes:
-        cells = self._cells
-        return _lines(
-            ["" if value is None else cell(value) for cell, value in zip(cells, row, strict=True)] for row in page.rows
-        )
+        columns = zip(*page.rows, strict=True)
+        return _lines([cells(values) for cells, values in zip(self._cells, columns, strict=False)])
 
     def end(self) -> bytes:
         return b""
@@ -138,25 +139,25 @@ def safe_cell(text: str) -> str:
     return "'" + text if text.startswith(FORMULA_STARTS) else text
 
 
-def objects_of(columns: Sequence[Column]) -> Callable[[Page], list[dict[str, Any]]]:
+def objects_of(columns: Sequence[Column]) -> Callable[[Page], Sequence[Any]]:
     """What makes objects of a page's rows."""
-    names = [column.name for column in columns]
-    special = [
-        (place, _raw if column.kind is Kind.JSON else _finite)
+    # Half the time of dicts: to make, and to write.
+    fields = [(f"c{place}", Any) for place in range(len(columns))]
+    names = {field: column.name for (field, _), column in zip(fields, columns, strict=True)}
+    record = msgspec.defstruct("Row", fields, rename=names, gc=False)
+    special = {
+        place: _raw if column.kind is Kind.JSON else _finite
         for place, column in enumerate(columns)
         if column.kind in (Kind.JSON, Kind.DECIMAL)
-    ]
+    }
 
-    def objects(page: Page) -> list[dict[str, Any]]:
+    def objects(page: Page) -> Sequence[Any]:
         if page.objects is not None:
             return page.objects
-        found = []
-        for row in page.rows:
-            shown = dict(zip(names, row, strict=True))
-            for place, change in special:
-                shown[names[place]] = change(row[place])
-            found.append(shown)
-        return found
+        values: list[Iterable[Any]] = list(zip(*page.rows, strict=True))
+        for place, change in special.items() if values else ():
+            values[place] = map(change, values[place])
+        return list(starmap(record, zip(*values, strict=True)))
 
     return objects
 
@@ -170,42 +171,37 @@ def _finite(value: Any) -> Any:
     return value if value is None or value.is_finite() else None
 
 
-def _lines(rows: Any) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
+def _lines(columns: Iterable[Iterable[str]]) -> bytes:
+    """Lines of columns. Python's own writer takes three times as long for them."""
+    return "".join([",".join(row) + "\r\n" for row in zip(*columns, strict=True)]).encode()
 
 
-def _cell_of(column: Column, text: Callable[[str], str]) -> Callable[[Any], str]:
+def _cells_of(column: Column, text: Callable[[str], str]) -> Callable[[Values], list[str]]:
+    """What makes cells of a column's values: of all at once, since a call for each takes most of an export's time."""
     match column.kind:
         case Kind.TEXT:
-            return text
-        case Kind.TIME:
-            return time_text
-        case Kind.BOOLEAN:
-            return _lower
+            return lambda values: [_quoted(text(value)) if value else "" for value in values]
         case Kind.JSON:
-            return json_text
+            return lambda values: ["" if value is None else _quoted(json_text(value)) for value in values]
+        case Kind.TIME:
+            return lambda values: ["" if value is None else value for value in msgspec.to_builtins(values)]
+        case Kind.BOOLEAN:
+            return lambda values: ["" if value is None else str(value).lower() for value in values]
         case _:
-            return _number
+            return lambda values: ["" if value is None else _number(value) for value in values]
 
 
-def json_text(value: Any) -> str:
-    """A value of a JSON column as text."""
-    return value if isinstance(value, str) else _encoder.encode(value).decode()
-
-
-def time_text(value: datetime | str) -> str:
-    """A time as RFC 3339 has it."""
-    return value if isinstance(value, str) else value.isoformat().replace("+00:00", "Z")
+def _quoted(text: str) -> str:
+    return f'"{text.replace(_QUOTE, _QUOTE * 2)}"' if _needs_quotes(text) else text
 
 
 def _number(value: Any) -> str:
     return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
-def _lower(value: bool) -> str:
-    return str(value).lower()
+def json_text(value: Any) -> str:
+    """A value of a JSON column as text."""
+    return value if isinstance(value, str) else _encoder.encode(value).decode()
 
 
 def _as_it_is(text: str) -> str:

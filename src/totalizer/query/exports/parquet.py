@@ -122,8 +122,6 @@ def _array(column: Column, values: list[Any]) -> Any:
             values = [None if value is None else _decimal(value, column.scale) for value in values]
         case Kind.NUMBER:
             values = [None if value is None else float(value) for value in values]
-        case Kind.UUID:
-            values = [None if value is None else str(value) for value in values]
         case Kind.JSON:
             values = [None if value is None else json_text(value) for value in values]
     return pyarrow.array(values, type=_type(column))

@@ -15,7 +15,7 @@ from totalizer.alerts.shown import END_SILENCE, SILENCE
 from totalizer.errors import Refusal, Refused
 from totalizer.store.tenant import writing_as
 from totalizer.web.alert_routes import Silence
-from totalizer.web.audit import note
+from totalizer.web.audit import actor_of
 from totalizer.web.job_routes import ask_for_run, checked, no_job
 from totalizer.web.operator.door import PATH, Door, require
 from totalizer.web.operator.session import OperatorSession
@@ -59,29 +59,21 @@ class Actions:
     async def retry(self, session: OperatorSession, letter_id: int) -> tuple[str, str]:
         """Try an event again."""
         require(session, "quarantine_replay")
-        retried = await self._quarantine.replay(session.organization_id, letter_id, {})
-        fate = retried.fate
-        status = (
-            "quarantined" if retried.reason else "loaded" if fate.loaded else
-            "duplicate" if fate.duplicate else "conflict"
-        )  # fmt: skip
-        note(session, "event in quarantine tried again", event_id=letter_id, status=status, mended=[])
-        return status, str(letter_id)
+        retried = await self._quarantine.replay(session, letter_id, {})
+        return retried.status, str(letter_id)
 
     async def drop(self, session: OperatorSession, letter_id: int) -> tuple[str, str]:
         """Remove an event for good."""
         require(session, "quarantine_replay")
-        await self._quarantine.drop(session.organization_id, letter_id)
-        note(session, "event in quarantine dropped", event_id=letter_id)
+        await self._quarantine.drop(session, letter_id)
         return "dropped", str(letter_id)
 
     async def run(self, session: OperatorSession, job: str) -> tuple[str, str]:
         """Ask for a run of a job."""
         require(session, "jobs_run")
-        number = await ask_for_run(self._pool, session.organization_id, checked(job))
+        number = await ask_for_run(self._pool, session, checked(job))
         if number is None:
             raise no_job(job)
-        note(session, "run of a job asked for", job=job, run=number)
         return "asked", job
 
     async def silence(self, session: OperatorSession, fields: dict[str, str]) -> tuple[str, str]:
@@ -89,19 +81,17 @@ class Actions:
         require(session, "alerts_silence")
         wanted = _silence(fields)
         by = f"organisation {session.organization_id}, {session.title}"
-        async with writing_as(self._pool, session.organization_id) as connection:
+        async with writing_as(self._pool, session.organization_id, actor_of(session)) as connection:
             await connection.execute(SILENCE.encode(), [wanted.rule, wanted.for_s, wanted.reason, by])
-        note(session, "alerts silenced", rule=wanted.rule, for_s=wanted.for_s)
         return "silenced", wanted.rule
 
     async def end_silence(self, session: OperatorSession, number: int) -> tuple[str, str]:
         """End a silence."""
         require(session, "alerts_silence")
-        async with writing_as(self._pool, session.organization_id) as connection:
+        async with writing_as(self._pool, session.organization_id, actor_of(session)) as connection:
             done = await connection.execute(END_SILENCE.encode(), [number, None])
         if done.rowcount == 0:
             raise Refused(Refusal.NOT_FOUND, f"there is no silence {number} now")
-        note(session, "silence ended", silence=number)
         return "ended", str(number)
 
     async def do(self, request: Request_, anchor: str, act: Act) -> Response[Any]:

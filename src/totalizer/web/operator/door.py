@@ -22,6 +22,8 @@ SESSION_COOKIE: Final = "totalizer_ops"
 FORM_COOKIE: Final = "totalizer_ops_form"
 #: What the page shows: managers and administrators may see it, viewers and developers may not.
 NEEDED: Final = ("jobs_read", "alerts_read", "quarantine_read")
+#: How who runs the installation gets a key that opens it.
+MAKE_KEY: Final = "`totalizer keys create default --name operator --scope admin`, where Totalizer runs, makes a key"
 #: Seconds that the question whether a key is still good may take; and for which nobody asks after that failed.
 LOOK_UP_S, AWAY_S = 1.0, 2.0
 #: Largest form.
@@ -144,7 +146,8 @@ def require(session: OperatorSession, action: str) -> None:
 
 def _check(actions: frozenset[str], title: str) -> None:
     if not actions.issuperset(NEEDED):
-        detail = f"{title} may not see this page; the roles manager and admin may, and API keys with the scope admin"
+        who = "the roles manager and admin may, and API keys with the scope admin or quarantine"
+        detail = f"{title} may not see this page; {who}. {MAKE_KEY}"
         raise Refused(Refusal.FORBIDDEN, detail)
 
 

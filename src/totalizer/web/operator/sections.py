@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from totalizer.health.check import CheckResult
 from totalizer.health.trend import sample_of
+from totalizer.store.audit_words import what, who
 from totalizer.web.operator.door import PATH
-from totalizer.web.operator.facts import HISTORY_MAX, LETTERS_MAX, Shown
+from totalizer.web.operator.facts import CHANGES_MAX, HISTORY_MAX, LETTERS_MAX, Shown
 from totalizer.web.operator.markup import Child, Markup, h
 from totalizer.web.operator.words import badge, duration, moment, number, prose, size
 
@@ -112,9 +113,9 @@ def quarantine(shown: Shown, desk: Desk) -> Markup:
         for one in shown.stored.letters
     ]  # fmt: skip
     heads = ("Number", "Type", "Why it was refused", "Since (UTC)", "Retries", *(("Do",) if may else ()))
-    what = "Dead letters of your organisation, newest first. They keep their ids: tried again, they count once. "
+    these = "Dead letters of your organisation, newest first. They keep their ids: tried again, they count once. "
     more = f"The newest {LETTERS_MAX}: `totalizer dead-letters list` shows more." if shown.stored.more_letters else ""
-    hint = h("p", what, prose(more), class_="hint")
+    hint = h("p", these, prose(more), class_="hint")
     return _section("quarantine", "Quarantine", hint, _table("letters", "Events in quarantine", heads, rows, "None."))
 
 
@@ -142,6 +143,21 @@ def runs(shown: Shown) -> Markup | None:
     return _section(
         "runs", f"Runs of {shown.chosen}", why, _table("history", "Newest first", heads, rows, "It never ran.")
     )
+
+
+def changes(shown: Shown, desk: Desk) -> Markup | None:
+    """Who changed what last, for who may see it."""
+    if "audit_read" not in desk.actions:
+        return None
+    if shown.stored is None:
+        return _section("changes", "Changes", _live("changed", h("p", _AWAY, class_="nothing")))
+    rows = [
+        _row(moment(one["at"]), who(one["actor"]), one["action"], one["target"], what(one["before"], one["after"]))
+        for one in shown.stored.changes
+    ]
+    heads = ("At (UTC)", "Who", "Action", "Of what", "What changed")
+    more = h("p", prose("Of your organisation, and by its keys. `totalizer audit` shows all."), class_="hint")
+    return _section("changes", "Changes", more, _table("changed", f"The last {CHANGES_MAX}", heads, rows, "None."))
 
 
 def _section(anchor: str, title: str, *children: Child) -> Markup:

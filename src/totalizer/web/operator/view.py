@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from totalizer.health.check import CheckResult
-from totalizer.web.operator.door import PATH
+from totalizer.web.operator.door import MAKE_KEY, PATH
 from totalizer.web.operator.facts import Shown
 from totalizer.web.operator.markup import Child, Markup, document, h
-from totalizer.web.operator.sections import Desk, alerts, health, jobs, lag, quarantine, runs
+from totalizer.web.operator.sections import Desk, alerts, changes, health, jobs, lag, quarantine, runs
 from totalizer.web.operator.words import badge, prose
 
 _TITLE = "Totalizer · operations"
@@ -26,13 +26,15 @@ def page(shown: Shown, desk: Desk, title: str, said: str | None) -> bytes:
         "form", _token(desk.token), h("span", title, class_="who"), h("button", "Sign out", class_="plain"),
         method="post", action=f"{PATH}/sign-out",
     )  # fmt: skip
-    links = [h("a", name, href=f"#{anchor}") for anchor, name in _SECTIONS]
+    sections = [*_SECTIONS, ("changes", "Changes")] if "audit_read" in desk.actions else _SECTIONS
+    links = [h("a", name, href=f"#{anchor}") for anchor, name in sections]
     return _page(
         [
             h("header", h("h1", "Operations ", _state(shown)), h("nav", links, aria_label="Sections"), out),
             h(
                 "main", h("p", said, class_="said", role="status") if said else None, _stale(), _troubles(shown),
                 lag(shown), alerts(shown, desk), health(shown), quarantine(shown, desk), jobs(shown, desk), runs(shown),
+                changes(shown, desk),
             ),
         ]
     )  # fmt: skip
@@ -46,8 +48,8 @@ def sign_in_page(token: str, refusal: str | None) -> bytes:
         refusal: why it did not work the last time; None if it was not tried.
     """
     hint = (
-        "The roles manager and admin may see this page, and API keys with the scope admin. "
-        "You stay signed in for an hour. While PostgreSQL is away nobody new can sign in: "
+        "The roles manager and admin may see this page, and API keys with the scope admin or quarantine. "
+        f"{MAKE_KEY}. You stay signed in for an hour. While PostgreSQL is away nobody new can sign in: "
         "`totalizer status` and /health tell then what is wrong."
     )
     form = h(
@@ -65,7 +67,7 @@ def sign_in_page(token: str, refusal: str | None) -> bytes:
 def refusal_page(status: int, detail: str) -> bytes:
     """The page for what cannot be done."""
     back = h("p", h("a", "Back to operations", href=PATH))
-    return _page([h("main", h("h1", f"This was not done ({status})"), h("p", detail, role="alert"), back)])
+    return _page([h("main", h("h1", f"This was not done ({status})"), h("p", prose(detail), role="alert"), back)])
 
 
 def _page(body: list[Markup]) -> bytes:

@@ -1,0 +1,1 @@
+"""Reports of what organisations did, as pages, pictures and documents."""
