@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
+from redis.asyncio import Redis
 
 from totalizer.catalog import Catalog
 from totalizer.clock import SYSTEM_CLOCK, Clock
-from totalizer.live import Asks, Follower, Limits, LiveWindows, StoredWindows, Tails
+from totalizer.live import Asks, Elsewhere, Follower, Limits, LiveWindows, Publisher, StoredWindows, Tails
+from totalizer.live.relay import LiveRelay
 from totalizer.query.run import configure_reader
 from totalizer.settings.live import WINDOWS
 from totalizer.store.roles import Role
@@ -25,25 +27,35 @@ LIMITS = Limits(
 
 @asynccontextmanager
 async def live_windows(
-    database: Any, spool: Path, catalog: Catalog, limits: Limits = LIMITS, clock: Clock = SYSTEM_CLOCK
-) -> AsyncIterator[LiveWindows]:
-    """The live windows of one process."""
+    database: Any, spool: Path, catalog: Catalog, limits: Limits = LIMITS, clock: Clock = SYSTEM_CLOCK,
+    redis_url: str | None = None,
+) -> AsyncIterator[LiveWindows]:  # fmt: skip
+    """The live windows of one process; with Redis also what tells other machines."""
     pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
         database.dsn(Role.APP), min_size=1, max_size=4, open=False, configure=configure_reader,
         kwargs={"options": "-c timezone=UTC"},
     )  # fmt: skip
     await pool.open()
     stored = StoredWindows(pool, limits.groups_max)
+    redis: Any = None if redis_url is None else Redis.from_url(redis_url, socket_connect_timeout=1, socket_timeout=1)
+    relay = None if redis is None else LiveRelay(redis)
+    [asker, *_] = [tail.id for tail in Tails(spool).look({})] or ["nobody"]
     follower = Follower(
-        Tails(spool), stored, clock, pending_bytes_max=limits.memory_bytes // 4, failures_max=100
+        Tails(spool), stored, clock, pending_bytes_max=limits.memory_bytes // 4, failures_max=100,
+        elsewhere=Elsewhere(relay, asker, clock),
     )  # fmt: skip
     live = LiveWindows(catalog, Asks(catalog, WINDOWS), stored, follower, clock, limits)
-    live.start()
+    publishers = [] if relay is None else [Publisher(relay, Tails(spool), stored, spool.parent / "live", clock)]
+    for part in (live, *publishers):
+        part.start()
     try:
         yield live
     finally:
-        await live.stop()
+        for part in (live, *publishers):
+            await part.stop()
         await pool.close()
+        if redis is not None:
+            await redis.aclose()
 
 
 async def until(condition: Any, what: str, patience_s: float = 30.0) -> None:

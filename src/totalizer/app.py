@@ -239,7 +239,8 @@ def export_limits_of(settings: Settings) -> ExportLimits:
         rows=settings.export_rows_max, concurrency=settings.export_concurrency,
         # Pages are read over the connections of queries, which must not all wait for exports.
         concurrency_all=min(settings.export_concurrency_all, max(settings.db_pool_size // 2, 1)),
-        timeout_ms=settings.export_timeout_ms,
+        timeout_ms=settings.export_timeout_ms, client_timeout_ms=settings.export_client_timeout_ms,
+        spool_bytes=settings.export_spool_bytes,
     )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from totalizer.catalog import Catalog
     from totalizer.journal import Journal
-    from totalizer.live import LiveWindows
+    from totalizer.live import LiveWindows, Publisher
+    from totalizer.live.relay import LiveRelay
     from totalizer.web.durable import JournalWaiters
     from totalizer.web.identity_token import TokenVerifier
     from totalizer.web.limits import Limiter
@@ -92,9 +93,11 @@ def usage_counters_of(settings: Settings, pool: AsyncConnectionPool[Any]) -> Usa
     return UsageCounters(None if settings.redis_url is None else connect_async(settings.redis_url), pool, SYSTEM_CLOCK)
 
 
-def live_windows_of(settings: Settings, pool: AsyncConnectionPool[Any], catalog: Catalog) -> LiveWindows:
-    """The live windows of this process."""
-    from totalizer.live import Asks, Follower, Limits, LiveWindows, StoredWindows, Tails
+def live_windows_of(
+    settings: Settings, pool: AsyncConnectionPool[Any], catalog: Catalog, redis: Redis | None, asker: str
+) -> LiveWindows:
+    """The live windows of this process; `asker` is the id of its journal."""
+    from totalizer.live import Asks, Elsewhere, Follower, Limits, LiveWindows, StoredWindows, Tails
     from totalizer.live.engine import PENDING_SHARE
 
     limits = Limits(
@@ -104,7 +107,26 @@ def live_windows_of(settings: Settings, pool: AsyncConnectionPool[Any], catalog:
     stored = StoredWindows(pool, limits.groups_max)
     follower = Follower(
         Tails(spool_of(settings)), stored, SYSTEM_CLOCK, pending_bytes_max=int(limits.memory_bytes * PENDING_SHARE),
-        failures_max=settings.live_failures_max,
+        failures_max=settings.live_failures_max, elsewhere=Elsewhere(relay_of(redis), asker, SYSTEM_CLOCK),
     )  # fmt: skip
     asks = Asks(catalog, settings.aggregation_windows.split(","))
     return LiveWindows(catalog, asks, stored, follower, SYSTEM_CLOCK, limits)
+
+
+def live_publishers_of(settings: Settings, pool: AsyncConnectionPool[Any], redis: Redis | None) -> list[Publisher]:
+    """What tells other machines of this one's records; nothing without Redis."""
+    from totalizer.live import Publisher, StoredWindows, Tails
+
+    relay = relay_of(redis)
+    if relay is None:
+        return []
+    folder = settings.home.expanduser().resolve() / "live"
+    stored = StoredWindows(pool, settings.live_groups_max)
+    return [Publisher(relay, Tails(spool_of(settings)), stored, folder, SYSTEM_CLOCK)]
+
+
+def relay_of(redis: Redis | None) -> LiveRelay | None:
+    """The way to other machines' live windows; None without Redis."""
+    from totalizer.live.relay import LiveRelay
+
+    return None if redis is None else LiveRelay(redis)

@@ -11,7 +11,7 @@ from functools import partial
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any
 
-from totalizer import tracing
+from totalizer import parts, tracing
 from totalizer.app import (
     aggregation_of,
     catalog_for,
@@ -27,15 +27,6 @@ from totalizer.app import (
 )  # fmt: skip
 from totalizer.clock import SYSTEM_CLOCK
 from totalizer.listener import stop_accepting
-from totalizer.parts import (
-    claim_journal,
-    limiter_of,
-    live_windows_of,
-    pool_of,
-    redis_of,
-    token_verifier_of,
-    usage_counters_of,
-)
 from totalizer.settings import Settings, hand_down, load_settings
 from totalizer.store.roles import Role
 from totalizer.telemetry import configure_logging, logger
@@ -90,7 +81,7 @@ def check(settings: Settings | None = None) -> None:
     settings = settings or load_settings()
     catalog_for(settings)
     health_config(settings)
-    token_verifier_of(settings)
+    parts.token_verifier_of(settings)
     tls_of(settings)
 
 
@@ -150,10 +141,10 @@ class ApiProcess:
 
         self._settings, self._listener = settings, listener
         self._waiters = JournalWaiters()
-        self._journal = claim_journal(settings, self._waiters)
-        self._pool, self._redis = pool_of(settings), redis_of(settings)
-        self._usage = usage_counters_of(settings, self._pool)
-        self._limiter = limiter_of(settings, self._redis)
+        self._journal = parts.claim_journal(settings, self._waiters)
+        self._pool, self._redis = parts.pool_of(settings), parts.redis_of(settings)
+        self._usage = parts.usage_counters_of(settings, self._pool)
+        self._limiter = parts.limiter_of(settings, self._redis)
         self._bodies = BodyReader(bytes_max=settings.body_bytes_max, timeout_s=settings.body_timeout_ms / 1000)
         self._leaving: list[asyncio.Future[None]] = []
         self._gatherer = gatherer_of(settings, Role.APP)
@@ -185,7 +176,7 @@ class ApiProcess:
         settings, pool = self._settings, self._pool
         catalog = catalog_for(settings)
         self._authenticator = Authenticator(
-            pool, SYSTEM_CLOCK, self._limiter, token_verifier_of(settings), cache_s=settings.key_cache_ms / 1000
+            pool, SYSTEM_CLOCK, self._limiter, parts.token_verifier_of(settings), cache_s=settings.key_cache_ms / 1000
         )
         collector = Collector(catalog, SYSTEM_CLOCK, batch_events_max=settings.batch_events_max)
         self._rejections = Rejections(pool, SYSTEM_CLOCK, catalog.event_types)
@@ -196,10 +187,12 @@ class ApiProcess:
         sessions = Sessions(collector, pool, SYSTEM_CLOCK)
         cache = AnswerCache(SYSTEM_CLOCK, ttl_s=settings.cache_ttl_s, bytes_max=settings.cache_bytes, redis=self._redis)
         queries = QueryService(pool, catalog, LocalJournals(spool_of(settings)), query_limits_of(settings), cache)
-        self._live, self._seats = live_windows_of(settings, pool, catalog), Seats(settings.live_connections_max)
+        self._live = parts.live_windows_of(settings, pool, catalog, self._redis, self._journal.id)
+        self._publishers = parts.live_publishers_of(settings, pool, self._redis)
+        self._seats = Seats(settings.live_connections_max)
         return Services(
             authenticator=self._authenticator, queries=queries,
-            exports=ExportService(pool, queries, export_limits_of(settings)),
+            exports=ExportService(pool, queries, export_limits_of(settings), spool_of(settings).parent / "exports"),
             pool=pool, catalog=catalog, ingest=self._ingest(collector, receipts, sessions),
             health=self._health(), receipts=receipts,
             quarantine=Quarantine(dsn_of(settings, Role.WRITER), collector), sessions=sessions,
@@ -256,6 +249,8 @@ class ApiProcess:
         self._limiter.start()
         self._rejections.start()
         self._live.start()
+        for publisher in self._publishers:
+            publisher.start()
         self._gauges.start()
         loop.add_signal_handler(DRAIN_SIGNAL, self._drain)
         loop.add_signal_handler(STOP_SIGNAL, self._end)
@@ -287,6 +282,8 @@ class ApiProcess:
         await self._limiter.stop()
         await self._rejections.stop()
         await self._live.stop()
+        for publisher in self._publishers:
+            await publisher.stop()
         await self._authenticator.close()
         await self._usage.close()
         await self._pool.close()

@@ -37,6 +37,9 @@ DRAIN_SIGNAL = signal.SIGUSR1
 #: Asks a process to end: as SIGTERM, but live connections are told so first, for at most LEAVE_S seconds.
 STOP_SIGNAL, LEAVE_S = signal.SIGUSR2, 1.0
 
+#: Threads of the server beside one for each connection; they are made when they are needed.
+SERVER_THREADS_SPARE = 64
+
 Check = Callable[[], object]
 
 
@@ -76,6 +79,8 @@ class Server(MPServer):
             # With HTTP/2 switched on, the server would wait without limit for the first byte of a connection.
             http=HTTPModes.http1, http1_settings=HTTP1Settings(header_read_timeout=settings.header_timeout_ms),
             websockets=True, respawn_failed_workers=True, respawn_interval=TAKE_OVER_S,
+            # A body that is sent while it is made is waited for in a thread.
+            runtime_blocking_threads=settings.connections_max + SERVER_THREADS_SPARE,
             workers_kill_timeout=STOP_TIMEOUT_S, log_level=LogLevels.warning, loop=Loops.uvloop,
             ssl_cert=certificate, ssl_key=key, ssl_protocol_min=SSLProtocols.tls12,
         )  # fmt: skip

@@ -17,7 +17,7 @@ import urllib3
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from serving import served
+from serving import second_api, served
 from support import Stack, new_organization, wait_until
 
 USER = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
@@ -87,7 +87,7 @@ def test_a_window_holds_what_was_just_acknowledged(stack: Stack) -> None:
     assert rows(real_time(stack, group_by="command_name")) == {"plan": 1, "build": 1}
     stack.drain()
     answer = real_time(stack, group_by="command_name", measures="executions")
-    assert (rows(answer), answer["exact"], answer["complete"]) == ({"plan": 1, "build": 1}, True, True)
+    assert (rows(answer), answer["exact"]) == ({"plan": 1, "build": 1}, True)
     assert rows(real_time(stack, "1d", group_by="command_name", command_name="plan")) == {"plan": 1}
 
 
@@ -113,7 +113,7 @@ def test_a_subscription_begins_with_a_snapshot_and_goes_on_with_what_changes(sta
         assert (snapshot["type"], snapshot["id"], rows(snapshot)) == ("snapshot", "a", {"plan": 1})
         send(stack, command(), command(command_name="build"))
         message = follow(socket, rows(snapshot), {"plan": 2, "build": 1})
-        assert (message["id"], message["window"], message["complete"]) == ("a", "5m", True)
+        assert (message["id"], message["window"]) == ("a", "5m")
         socket.send(json.dumps({"type": "unsubscribe", "id": "a"}))
         assert receive(socket, "unsubscribed")["id"] == "a"
         socket.send(json.dumps({"type": "ping"}))
@@ -315,6 +315,23 @@ def test_two_processes_tell_the_same(stack: Stack, tmp_path: Path) -> None:
                 for socket, state in zip((here, there), states, strict=True):
                     follow(socket, state, {"plan": 2 * number})
         assert real_time(stack, url=url)["data"] == real_time(stack)["data"]
+
+
+def test_another_machine_tells_what_was_just_acknowledged_here(stack: Stack, tmp_path: Path) -> None:
+    """Its data folder is its own, and nobody loads what is sent to it."""
+    with second_api(stack.running, tmp_path) as url, live(stack) as socket:
+        state = rows(subscribe(socket))
+        events = Events(stack, url=url)
+        events.next("snapshot")
+        send(stack, command(), url=url)
+        follow(socket, state, {"plan": 1})
+        send(stack, command())
+        follow(socket, state, {"plan": 2})
+        while rows(events.next("delta")[1]) != {"plan": 2}:
+            pass
+        events.answer.close()
+        for address in (stack.url, url):
+            assert rows(real_time(stack, url=address, group_by="command_name")) == {"plan": 2}
 
 
 def test_a_slow_reader_is_let_go_and_the_others_are_not_held_up(stack: Stack) -> None:

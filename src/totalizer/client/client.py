@@ -145,7 +145,7 @@ class Client:
 
     def download(
         self,
-        path: Path,
+        path: Path | str,
         form: str = "ndjson",
         *,
         chunk: int = CHUNK_EVENTS,
@@ -171,7 +171,7 @@ class Client:
         """
         if form not in RESUMABLE:
             raise ConfigurationError(f"no format {form!r} for this; use {', '.join(RESUMABLE)}, or export()")
-        return Download(self._http, form, path, parameters, events=chunk, told=told).run()
+        return Download(self._http, form, Path(path), parameters, events=chunk, told=told).run()
 
     def real_time(self, window: str = "5m", **parameters: Any) -> RealTime:
         """A live window, with what is not in the database yet (docs/reference/live.md).

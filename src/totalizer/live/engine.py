@@ -21,11 +21,11 @@ from totalizer.live.length import LENGTHS
 from totalizer.live.ring import Ring
 from totalizer.live.shape import Shape
 from totalizer.live.stored import StoredWindows
-from totalizer.live.view import Frame, Listener
+from totalizer.live.view import Frame, Listener, Told
 from totalizer.telemetry import logger
 
-#: Pause between two looks at the journals, between two at how far they are loaded, and while nobody asks.
-TICK_S, SETTLE_PAUSE_S, REST_S = 0.01, 0.15, 0.1
+#: Pause between two looks at the journals, at how far they are loaded, at other machines, and while nobody asks.
+TICK_S, SETTLE_PAUSE_S, HEAR_PAUSE_S, REST_S = 0.01, 0.15, 0.1, 0.1
 #: How often windows nobody asks for are looked for, and those to be read anew.
 SWEEP_S = 0.5
 #: Part of the memory that events on their way to the database may take; beyond it live windows fall behind.
@@ -74,8 +74,7 @@ class LiveWindows:
     def __init__(
         self, catalog: Catalog, asks: Asks, stored: StoredWindows, follower: Follower, clock: Clock, limits: Limits
     ) -> None:
-        self.asks, self._stored, self._follower = asks, stored, follower
-        self._clock, self._limits = clock, limits
+        self.asks, self._stored, self._follower, self._clock, self._limits = asks, stored, follower, clock, limits
         self._shapes = {
             rollup.name: Shape(rollup, catalog.event_types[rollup.event_type]) for rollup in catalog.rollups.values()
         }
@@ -86,6 +85,7 @@ class LiveWindows:
         """Begin to work, on the running loop. Nothing is done while nobody asks."""
         for pause_s, step in (
             (TICK_S, self._follow), (SETTLE_PAUSE_S, self._follower.settle), (SWEEP_S, self._sweep),
+            (HEAR_PAUSE_S, self._follower.hear),
         ):  # fmt: skip
             self._spawn(self._forever(pause_s, step))
 
@@ -109,7 +109,7 @@ class LiveWindows:
         pane.advance(self._now_s())
         assert pane.ring is not None
         known = ask in pane.views
-        answer = pane.view(ask).answer(pane.ring, feed.told(self._clock.now_ns(), complete=self._follower.complete))
+        answer = pane.view(ask).answer(pane.ring, self._told(feed, pane))
         if not known:
             del pane.views[ask]
         return {**answer, "failed": feed.failed, "query": self.echo(ask)}
@@ -131,7 +131,7 @@ class LiveWindows:
         pane.advance(self._now_s())
         assert pane.ring is not None
         view = pane.view(ask)
-        frames = view.since(cursor, pane.ring, feed.told(self._clock.now_ns(), complete=self._follower.complete))
+        frames = view.since(cursor, pane.ring, self._told(feed, pane))
         view.listeners.add(listener)
         return frames
 
@@ -213,6 +213,7 @@ class LiveWindows:
 
     async def _read_once(self, feed: Feed, pane: Pane) -> bool:
         """Read it with the records behind it; False if the loader was faster again and again."""
+        await self._follower.cover(feed)
         for _ in range(RACES_MAX):
             self._follower.look()
             now_s = self._now_s()
@@ -253,10 +254,13 @@ class LiveWindows:
     def _tell(self, feed: Feed, pane: Pane, now: float) -> None:
         if pane.ring is None:
             return
-        told = feed.told(self._clock.now_ns(), complete=self._follower.complete)
+        told = self._told(feed, pane)
         for view in pane.views.values():
             if now - view.framed_at >= self._limits.frame_s and view.frame(pane.ring, told) is not None:
                 view.framed_at = now
+
+    def _told(self, feed: Feed, pane: Pane) -> Told:
+        return feed.told(self._clock.now_ns(), complete=self._follower.complete(feed, pane))
 
     async def _sweep(self) -> None:
         """Read anew what is due, forget what nobody asks for."""
@@ -265,7 +269,7 @@ class LiveWindows:
         for feed in list(feeds.values()):
             upkeep.forget_idle(feed, now)
             for pane in feed.panes.values():
-                if pane.ring is not None and pane.reading is None and (lost or self._is_due(pane, now)):
+                if pane.ring is not None and pane.reading is None and (lost or self._is_due(feed, pane, now)):
                     pane.reading = self._spawn(self._read(feed, pane))
             if not feed.panes:
                 del feeds[feed.organization_id]
@@ -273,8 +277,8 @@ class LiveWindows:
             self._follower.rest()
         upkeep.make_room(feeds, self._limits.memory_bytes)
 
-    def _is_due(self, pane: Pane, now: float) -> bool:
-        pause = REREAD_PAUSE_S if self._follower.overtaken(pane) else self._limits.flush_interval_s
+    def _is_due(self, feed: Feed, pane: Pane, now: float) -> bool:
+        pause = REREAD_PAUSE_S if self._follower.overtaken(feed, pane) else self._limits.flush_interval_s
         return now - pane.read_at >= max(pause, pane.cost_s / READING_SHARE)
 
     def _now_s(self) -> int:

@@ -1,4 +1,4 @@
-"""Following the journals of this machine on their way into the database, for the organisations somebody asks for."""
+"""Following the journals on their way into the database, for the organisations somebody asks for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from totalizer.clock import Clock
 from totalizer.journal import BEGINNING, Record
+from totalizer.live.elsewhere import Elsewhere
 from totalizer.live.feed import Feed, Pane
 from totalizer.live.stored import Offset, StoredWindows
 from totalizer.live.tail import Tail, Tails
@@ -18,7 +19,7 @@ _ID = slice(len(_HEAD), len(_HEAD) + 36)
 READS_MAX = 4
 #: How often journals are looked at of which nothing is pending.
 LOOK_S = 1.0
-#: How long windows are called incomplete after a journal of another machine has moved.
+#: How long windows are called incomplete after a journal has moved of a machine that tells nothing.
 ELSEWHERE_S = 60.0
 
 
@@ -39,6 +40,7 @@ class Follower:
         clock: for durations.
         pending_bytes_max: of events that are not loaded; beyond it reading waits.
         failures_max: failures remembered.
+        elsewhere: the journals of other machines.
 
     Attributes:
         feeds: organisations followed, by their ids.
@@ -46,22 +48,30 @@ class Follower:
     """
 
     def __init__(
-        self, tails: Tails, stored: StoredWindows, clock: Clock, *, pending_bytes_max: int, failures_max: int
-    ) -> None:
-        self._tails, self._stored, self._clock = tails, stored, clock
+        self, tails: Tails, stored: StoredWindows, clock: Clock, *, pending_bytes_max: int, failures_max: int,
+        elsewhere: Elsewhere,
+    ) -> None:  # fmt: skip
+        self._tails, self._stored, self._clock, self._elsewhere = tails, stored, clock, elsewhere
         self._pending_bytes_max = pending_bytes_max
         self.feeds: dict[str, Feed] = {}
         self.failures: deque[Failure] = deque(maxlen=failures_max)
         self._first: dict[str, Offset] | None = None
         self._offsets: dict[str, Offset] = {}
-        self._elsewhere_at = self._settled_at = float("-inf")
+        self._settled_at = float("-inf")
+        # Journal of a machine that tells nothing → when it moved.
+        self._moved_at: dict[str, float] = {}
         self._behind = False
         self._lost = 0
 
-    @property
-    def complete(self) -> bool:
-        """False if something acknowledged may not be counted."""
-        return not self._behind and self._clock.monotonic() - self._elsewhere_at > ELSEWHERE_S
+    def complete(self, feed: Feed, pane: Pane) -> bool:
+        """False if something acknowledged may not be counted in a window."""
+        now = self._clock.monotonic()
+        if self._behind or any(
+            now - at <= ELSEWHERE_S and not self._elsewhere.known(journal_id)
+            for journal_id, at in self._moved_at.items()
+        ):
+            return False
+        return self._elsewhere.complete(feed, pane)
 
     @property
     def lost(self) -> int:
@@ -92,16 +102,26 @@ class Follower:
 
     def read(self) -> None:
         """Count what has become durable."""
-        room = self._pending_bytes_max - sum(feed.pending_bytes for feed in self.feeds.values())
+        room = self._room
         self._behind = False
         for tail in self._tails:
             self._behind |= not self._read_one(tail, room)
 
+    async def hear(self) -> None:
+        """Count what other machines tell."""
+        await self._elsewhere.exchange(self.feeds, self._tails.by_id, self._room)
+
+    async def cover(self, feed: Feed) -> None:
+        """Wait, not for long, until other machines tell of a feed: what is read after that need not be read again."""
+        if not self._elsewhere.covers(feed):
+            await self._elsewhere.cover(feed, self.feeds, self._tails.by_id, self._room)
+
     def rest(self) -> None:
         """Nobody asks any more: let go of the journals."""
         self._tails.close()
+        self._elsewhere.rest()
         self._first = None
-        self._elsewhere_at = float("-inf")
+        self._moved_at.clear()
 
     async def catch_up(self, feed: Feed, offsets: dict[str, Offset]) -> bool:
         """Count the records between what is loaded and what a feed has.
@@ -125,7 +145,7 @@ class Follower:
                 records = await tail.between(offset, since, self._pending_bytes_max)
                 if records is None:
                     return False
-                feed.take(tail.id, _by_organization(records).get(feed.organization_id, []), first=True)
+                feed.take(tail.id, by_organization(records).get(feed.organization_id, []), first=True)
                 feed.since[tail.id] = offset.position
         return True
 
@@ -152,20 +172,26 @@ class Follower:
                 places = frozenset(place for place in unstored[journal_id] if first <= place[1] <= last)
                 feed.settle(piece, places)
 
-    def overtaken(self, pane: Pane) -> bool:
-        """True if events were loaded that its window cannot know of: from a journal that is not read here."""
+    def overtaken(self, feed: Feed, pane: Pane) -> bool:
+        """True if events were loaded that its window cannot know of: from a journal that nobody tells of here."""
         return any(
-            offset != pane.offsets.get(journal_id)
+            offset != pane.offsets.get(journal_id) and not self._elsewhere.counted(feed, pane, journal_id)
             for journal_id, offset in self._offsets.items()
             if journal_id not in self._tails.by_id
         )
 
+    @property
+    def _room(self) -> int:
+        """Bytes of events that may be added to those that are not loaded."""
+        return self._pending_bytes_max - sum(feed.pending_bytes for feed in self.feeds.values())
+
     def _look_elsewhere(self, offsets: dict[str, Offset]) -> None:
+        self._elsewhere.note_loaded(offsets)
         moved = {journal_id for journal_id, offset in offsets.items() if offset != self._offsets.get(journal_id)}
+        moved = {journal_id for journal_id in moved if not self._elsewhere.known(journal_id)}
         if moved - self._tails.by_id.keys():
             self.look()
-        if moved - self._tails.by_id.keys():
-            self._elsewhere_at = self._clock.monotonic()
+        self._moved_at |= dict.fromkeys(moved - self._tails.by_id.keys(), self._clock.monotonic())
 
     def _read_one(self, tail: Tail, room: int) -> bool:
         """False if there is more."""
@@ -178,7 +204,7 @@ class Follower:
             if tail.lost:
                 tail.lost = False
                 self._lost += 1
-            for organization_id, own in _by_organization(records).items():
+            for organization_id, own in by_organization(records).items():
                 if organization_id in self.feeds:
                     self.feeds[organization_id].take(tail.id, own)
         return False
@@ -187,7 +213,7 @@ class Follower:
         self.failures.append(Failure(journal_id, sequence, reason))
 
 
-def _by_organization(records: list[Record]) -> dict[str, list[Record]]:
+def by_organization(records: list[Record]) -> dict[str, list[Record]]:
     """Records of batches by their organisations; what is no batch is left to the loader to report."""
     found: dict[str, list[Record]] = {}
     for record in records:

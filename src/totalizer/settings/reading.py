@@ -61,3 +61,20 @@ class ReadingSettings(BaseSettings):
         int,
         named("TOTALIZER_EXPORT_TIMEOUT_MS", "Longest time of finding a page of an export.", ge=10, le=3_600_000),
     ] = 60_000
+    export_spool_bytes: Annotated[
+        int,
+        named(
+            "TOTALIZER_EXPORT_SPOOL_BYTES",
+            "Disk that exports of one API process may take while their clients are slow; 0 for none.",
+            ge=0,
+        ),
+    ] = 1 << 30
+    export_client_timeout_ms: Annotated[
+        int,
+        named(
+            "TOTALIZER_EXPORT_CLIENT_TIMEOUT_MS",
+            "Longest time for a client to take a page of an export, when that disk is full.",
+            ge=100,
+            le=3_600_000,
+        ),
+    ] = 60_000

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from totalizer.errors import Refused
-from totalizer.web import problem
+from totalizer.web import body_pipe, problem
 from totalizer.web.body import BodyReader
 from totalizer.web.exchange import Exchange as WebExchange
 
 #: Characters a path may hold as they are (RFC 3986 §3.3).
 _PATH_SAFE = "/:@!$&'()*+,;=~"
+
+#: What is sent seldom, and for as long as somebody listens. Of a pipe into which nothing is written, one does not learn
+#: that its reader has gone.
+LASTING = "text/event-stream"
 
 ASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -44,6 +49,7 @@ class AsgiBridge:
         try:
             await self._app(asgi_scope, exchange.receive, exchange.send)
         finally:
+            exchange.close()
             # Of a path that no route has, the framework tells none: what people type is no label.
             web.route = asgi_scope.get("path_template", "")
 
@@ -56,8 +62,9 @@ class _Exchange:
         self._body_given = False
         self._status = 500
         self._headers: list[tuple[str, str]] = []
-        self._stream: Any = None
-        self._sent = asyncio.Event()
+        self._rest: body_pipe.BodyPipe | _ServerStream | None = None
+        #: Set when nothing more is to be sent: all of it is, or nobody reads any more.
+        self._over = asyncio.Event()
 
     async def receive(self) -> dict[str, Any]:
         if not self._body_given:
@@ -65,12 +72,12 @@ class _Exchange:
             return {"type": "http.request", "body": self._body, "more_body": False}
         # Also when the answer has been sent: who listens for the client's going away must not listen for ever.
         gone = asyncio.ensure_future(self._web.proto.client_disconnect())
-        sent = asyncio.ensure_future(self._sent.wait())
+        over = asyncio.ensure_future(self._over.wait())
         try:
-            await asyncio.wait((gone, sent), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((gone, over), return_when=asyncio.FIRST_COMPLETED)
         finally:
             gone.cancel()
-            sent.cancel()
+            over.cancel()
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -79,18 +86,47 @@ class _Exchange:
             self._headers = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in message["headers"]]
             return
         body, more = message.get("body", b""), message.get("more_body", False)
-        if self._stream is None and not more:
+        if self._rest is None and not more:
             self._web.response_bytes(self._status, self._headers, bytes(body))
-            self._sent.set()
+            self._over.set()
             return
-        if self._stream is None:
-            self._stream = self._web.response_stream(self._status, self._headers)
-        if body:
-            await self._stream.send_bytes(bytes(body))
+        if self._rest is None:
+            self._rest = await self._begin()
+        try:
+            await self._rest.send(bytes(body))
+        except BrokenPipeError:
+            self._over.set()
+            # Whoever streams listens for the client's going away, and is cancelled then.
+            await asyncio.get_running_loop().create_future()
         if not more:
-            # The answer ends when nobody holds its stream any more; this object may live until garbage is collected.
-            self._stream = None
-            self._sent.set()
+            self.close()
+            self._over.set()
+
+    def close(self) -> None:
+        """End the body, if it has begun."""
+        if self._rest is not None:
+            self._rest.close()
+
+    async def _begin(self) -> body_pipe.BodyPipe | _ServerStream:
+        """The beginning of an answer that is sent while it is made."""
+        if any(name == "content-type" and value.startswith(LASTING) for name, value in self._headers):
+            return _ServerStream(self._web.response_stream(self._status, self._headers))
+        return await body_pipe.begin(partial(self._web.response_file, self._status, self._headers))
+
+
+class _ServerStream:
+    """The server's own stream, which never waits."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def send(self, data: bytes) -> None:
+        if data:
+            await self._stream.send_bytes(data)
+
+    def close(self) -> None:
+        # The answer ends when nobody holds its stream any more; this object may live until garbage is collected.
+        self._stream = None
 
 
 def _asgi_scope(scope: Any, request_id: str) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class Exchange(msgspec.Struct, eq=False):
         """Send the answer's beginning."""
         return self.proto.response_stream(status, self.told(status, headers))
 
+    def response_file(self, status: int, headers: Headers, path: str) -> None:
+        """Send the answer, whose body is the file at a path."""
+        self.proto.response_file(status, self.told(status, headers), path)
+
     def told(self, status: int, headers: Headers) -> Headers:
         """The header fields of the answer, whose status is noted."""
         self.status = status

@@ -14,8 +14,10 @@ from litestar import Request, get
 from litestar.params import Parameter
 from litestar.response import Stream
 
+from totalizer.errors import TotalizerError
 from totalizer.query.exports.formats import CsvFormat, Format, JsonFormat, NdjsonFormat
 from totalizer.query.exports.service import Begun, ExportService, Page, Pages
+from totalizer.query.exports.spool import Spool
 from totalizer.query.filters import wrong
 from totalizer.telemetry import logger
 from totalizer.web.described import asked as answers
@@ -87,7 +89,8 @@ def _export(services: ExportRoutes, format_name: str) -> Any:
         headers = _headers(begun, f"{begun.name}.{format_name}")
         if packed:
             headers["content-encoding"] = "gzip"
-        return Stream(_sent(pages, begun, writer, packed), media_type=writer.media_type, headers=headers)
+        sent = _sent(pages, begun, _Body(writer, packed), services.exports.spool())
+        return Stream(sent, media_type=writer.media_type, headers=headers)
 
     return export
 
@@ -134,29 +137,63 @@ def _takes_gzip(accept: str) -> bool:
     return False
 
 
-async def _sent(pages: Pages, begun: Begun, writer: Format, packed: bool) -> AsyncIterator[bytes]:
-    """The body, in pieces of about a page. What takes long is done beside the event loop."""
-    pack = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_FORMAT) if packed else None
+class _Body:
+    """The bytes of an export, packed or not. Its methods may take long."""
 
-    def piece(data: bytes) -> bytes:
-        return data if pack is None else pack.compress(data)
+    def __init__(self, writer: Format, packed: bool) -> None:
+        self._writer = writer
+        self._pack = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_FORMAT) if packed else None
 
-    def write(page: Page) -> bytes:
-        return piece(writer.page(page))
+    def begin(self, begun: Begun) -> bytes:
+        return self._piece(self._writer.begin(begun))
 
-    async with aclosing(pages):
-        yield piece(writer.begin(begun))
-        try:
+    def page(self, page: Page) -> bytes:
+        return self._piece(self._writer.page(page))
+
+    def end(self) -> bytes:
+        last = self._piece(self._writer.end())
+        return last if self._pack is None else last + self._pack.flush()
+
+    def broken(self) -> bytes:
+        last = self._piece(self._writer.broken())
+        # Flushed, but with no end: many readers take gzip that is cut, and what they take must show that it is.
+        return last if self._pack is None else last + self._pack.flush(zlib.Z_SYNC_FLUSH)
+
+    def _piece(self, data: bytes) -> bytes:
+        return data if self._pack is None else self._pack.compress(data)
+
+
+async def _sent(pages: Pages, begun: Begun, body: _Body, spool: Spool) -> AsyncIterator[bytes]:
+    """The body, as fast as its client takes it. It is made as fast as it can be, or as there is room."""
+    making = asyncio.create_task(_make(pages, begun, body, spool))
+    try:
+        while (piece := await spool.get()) is not None:
+            yield piece
+        await making
+    finally:
+        making.cancel()
+        spool.close()
+
+
+async def _make(pages: Pages, begun: Begun, body: _Body, spool: Spool) -> None:
+    """Make a body, piece by piece. What takes long is done beside the event loop."""
+    try:
+        async with aclosing(pages):
+            await spool.put(body.begin(begun))
             async for page in pages:
                 assert not isinstance(page, Begun)
-                if data := await asyncio.to_thread(write, page):
-                    yield data
-        except Exception as error:
-            # The server ends what breaks off like what is whole.
-            logger().error("an export broke off", reason=str(error))
-            last = piece(writer.broken())
-            # Flushed, but with no end: many readers take gzip that is cut, and what they take must show that it is.
-            yield last if pack is None else last + pack.flush(zlib.Z_SYNC_FLUSH)
-            raise
-        last = await asyncio.to_thread(lambda: piece(writer.end()))
-        yield last if pack is None else last + pack.flush()
+                if data := await asyncio.to_thread(body.page, page):
+                    await spool.put(data)
+    except TotalizerError as error:
+        _break_off(error, body, spool)
+    except Exception as error:
+        _break_off(error, body, spool)
+        raise
+    else:
+        spool.end(await asyncio.to_thread(body.end))
+
+
+def _break_off(error: Exception, body: _Body, spool: Spool) -> None:
+    # The server ends what breaks off like what is whole.
+    logger().error("an export broke off", reason=str(error))
+    spool.end(body.broken())

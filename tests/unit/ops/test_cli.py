@@ -76,7 +76,7 @@ def test_a_wrong_setting_is_named_with_its_value(tmp_path: Path) -> None:
 
 def test_status_of_nothing_is_3(tmp_path: Path) -> None:
     done = run("status", "--home", str(tmp_path))
-    assert (done.returncode, done.stdout) == (3, f"nothing runs on {tmp_path.resolve()}\n")
+    assert (done.returncode, done.stdout) == (3, f"nothing runs on {tmp_path.resolve()}; `totalizer up` starts it\n")
 
 
 def test_down_of_nothing_is_harmless(tmp_path: Path) -> None:

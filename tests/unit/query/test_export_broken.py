@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from totalizer.client.errors import ServerUnreachable
 from totalizer.query.exports.columns import Column, Kind
 from totalizer.query.exports.formats import CsvFormat, Format, NdjsonFormat
 from totalizer.query.exports.service import Begun, Page
-from totalizer.web.export_routes import _sent
+from totalizer.query.exports.spool import Spool, SpoolRoom
+from totalizer.web.export_routes import _Body, _sent
 
 BEGUN = Begun("events", [Column("time", Kind.TIME), Column("id", Kind.TEXT), Column("number", Kind.INTEGER)], {})
 FIRST = datetime(2025, 4, 1, tzinfo=UTC)
@@ -31,7 +33,8 @@ def broken(writer: Format, *, packed: bool) -> bytes:
     pieces: list[bytes] = []
 
     async def read() -> None:
-        async for piece in _sent(_pages(), BEGUN, writer, packed):
+        spool = Spool(SpoolRoom(Path("unused"), 0), 60)
+        async for piece in _sent(_pages(), BEGUN, _Body(writer, packed), spool):
             pieces.append(piece)
 
     with pytest.raises(ConnectionError):

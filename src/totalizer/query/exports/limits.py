@@ -18,12 +18,16 @@ class ExportLimits(msgspec.Struct, frozen=True):
         concurrency: exports of an organisation that run at once in one process.
         concurrency_all: of all organisations.
         timeout_ms: longest time of finding a page, milliseconds.
+        client_timeout_ms: longest time for the client to take a page, where no more can wait for it; milliseconds.
+        spool_bytes: on disk, of all exports of a process that wait for their clients.
     """
 
     rows: int = 200_000
     concurrency: int = 2
     concurrency_all: int = 8
     timeout_ms: int = 60_000
+    client_timeout_ms: int = 60_000
+    spool_bytes: int = 1 << 30
 
 
 class Running:

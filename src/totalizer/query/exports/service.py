@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +14,7 @@ from totalizer.query.exports.columns import Column, event_columns, total_columns
 from totalizer.query.exports.events import PAGE_ROWS, Asked, Row, parse_events, read_page
 from totalizer.query.exports.horizon import check_horizon, read_horizon
 from totalizer.query.exports.limits import ExportLimits, Running
+from totalizer.query.exports.spool import Spool, SpoolRoom
 from totalizer.query.exports.ticket import Ticket, read_ticket
 from totalizer.query.exports.totals import plan_totals, total_pages
 from totalizer.query.filters import wrong
@@ -68,11 +71,19 @@ class ExportService:
         pool: connections as the app role.
         queries: for the catalog, and for totals.
         limits: of exports.
+        folder: for what clients have not taken yet; that of the system if left out.
     """
 
-    def __init__(self, pool: Pool, queries: QueryService, limits: ExportLimits | None = None) -> None:
+    def __init__(
+        self, pool: Pool, queries: QueryService, limits: ExportLimits | None = None, folder: Path | None = None
+    ) -> None:
         self._pool, self._queries, self.limits = pool, queries, limits or ExportLimits()
         self.running = Running(self.limits)
+        self._room = SpoolRoom(folder or Path(gettempdir()), self.limits.spool_bytes)
+
+    def spool(self) -> Spool:
+        """Where one export waits for its client. Close it."""
+        return Spool(self._room, self.limits.client_timeout_ms / 1000)
 
     async def events(self, organization_id: str, parameters: Parameters) -> Pages:
         """Single events: a `Begun`, and then pages of them in the order of their times.
