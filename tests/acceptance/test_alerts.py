@@ -19,6 +19,7 @@ from support import RunningStack, Stack, new_organization, wait_until
 from totalizer.ops.embedded import EmbeddedPostgres
 from totalizer.store.keys import create_key
 from totalizer.store.roles import Role
+from totalizer.store.runs import try_lock
 from webhook import Webhook, webhook
 
 HTTP = urllib3.PoolManager(retries=False, timeout=30)
@@ -169,17 +170,16 @@ def test_redis_that_does_not_answer(scene: Alarmed) -> None:
 def test_a_row_of_a_rollup_that_was_changed_by_hand(scene: Alarmed) -> None:
     assert scene.send() == 202
     scene.stack.drain()
-    change = "UPDATE analytics.command_usage_15m SET executions = executions + 1 WHERE organization_id = %s"
-
-    def found() -> bool:
-        # The reconciler may come first and repair it: then it is changed again.
-        with scene.stack.running.connect(None) as connection:
-            connection.execute(change, [scene.stack.organization_id])
-        return scene.command("job", "run", "verify")[0] == 1
-
-    wait_until(found, "the difference being found")
-    wait_until(told(scene.hook, "[critical]", "reconciler_mismatch"), "the alert")
-    scene.command("verify", "--repair")
+    with scene.stack.running.connect(None) as holding:
+        # The reconciler may come first and repair it, and what it has found stands for an hour.
+        wait_until(lambda: try_lock(holding, "reconcile"), "the turn of the reconciler")
+        holding.execute(
+            "UPDATE analytics.command_usage_15m SET executions = executions + 1 WHERE organization_id = %s",
+            [scene.stack.organization_id],
+        )
+        assert scene.command("job", "run", "verify")[0] == 1
+        wait_until(told(scene.hook, "[critical]", "reconciler_mismatch"), "the alert")
+        scene.command("verify", "--repair")
     assert scene.command("job", "run", "verify")[0] == 0
     wait_until(told(scene.hook, "resolved", "reconciler_mismatch"), "the word that it is over")
     wait_until(told(scene.hook, "resolved", "job_failed"), "and that the job ended well")
