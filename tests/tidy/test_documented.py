@@ -110,6 +110,27 @@ def test_links_between_documents_lead_somewhere(root: Path, texts: dict[str, str
     assert broken == []
 
 
+def anchors(text: str) -> set[str]:
+    """Of a document's headings, as they are made where it is shown."""
+    headings = re.findall(r"(?m)^#+ (.*)$", text)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_into_documents_lead_to_a_heading(root: Path, texts: dict[str, str]) -> None:
+    found = [
+        (path, target, anchor)
+        for path, text in texts.items()
+        if path.endswith(".md")
+        for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", text)
+    ]
+    assert found
+    assert [
+        f"{path}: {target}#{anchor}"
+        for path, target, anchor in found
+        if anchor not in anchors((root / path).parent.joinpath(target or Path(path).name).read_text("utf-8"))
+    ] == []
+
+
 def test_the_changelog_has_unreleased_on_top(root: Path) -> None:
     headings = re.findall(r"(?m)^## .*$", (root / "CHANGELOG.md").read_text("utf-8"))
     assert headings[0] == "## [Unreleased]"
