@@ -192,7 +192,7 @@ def marks_after_commit() -> Any:
     """Dirty marks are written in a transaction of their own, after the rows are stored."""
     real, kept = loading.add_marks, []
 
-    def keep(_: Any, marks: Iterable[tuple[str, str, str]]) -> None:
+    def keep(_: Any, marks: Iterable[tuple[str, str, str]], spans: object) -> None:
         kept.extend(marks)
 
     def forget(self: Loader, source: Source, end: Any) -> None:
