@@ -38,10 +38,11 @@ def pool_of(settings: Settings) -> AsyncConnectionPool[Any]:
     from psycopg_pool import AsyncConnectionPool
 
     from totalizer.query.run import configure_reader
+    from totalizer.store.connect import check_open
 
     return AsyncConnectionPool(
         dsn_of(settings, Role.APP), min_size=1, max_size=settings.db_pool_size, open=False, timeout=5,
-        configure=configure_reader, kwargs={"options": "-c timezone=UTC"}, name="app",
+        configure=configure_reader, check=check_open, kwargs={"options": "-c timezone=UTC"}, name="app",
     )  # fmt: skip
 
 

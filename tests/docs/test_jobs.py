@@ -126,7 +126,7 @@ def test_with_celery(shell: Shell) -> None:
         assert "'status': 'healthy'" in shown or "'status': 'degraded'" in shown
         sent = {"hourly_rollup", "daily_rollup", "backfill_aggregations"}
         wait_until(lambda: _celerys_runs(shell) >= sent, "the tasks")
-    with shell.running(beat, "beat: Starting"):
+    with shell.running(beat, "Sending due task"):
         pass
     with shell.running(f"{flower} --address=127.0.0.1".replace("5555", "0"), "Connected to", stops=False):
         pass  # Flower waits for its own requests when it is asked to stop, a minute and more

@@ -447,6 +447,7 @@ def test_batch_files_are_held_against_the_database(tmp_path: Path, folders: Fold
     send(stack, folders, 3)
     run(tmp_path, "bridge", "aggregate", "--file", "-", "--force", stdin=lines(1, 2))
     home = ("--home", str(stack.home))
+    run(tmp_path, "job", "run", "verify", *home)  # brings in what other tests made up as usage of long ago
     found = answer(run(tmp_path, "validate", "--full", "--format", "json", *home))
     assert (found["sound"], found["database"]) == (True, {"reached": True, "entries": 5, "stored": 3})
     [path] = [path for path in folders.batch_files() if "abcdef" in path.name]

@@ -45,6 +45,17 @@ def test_a_connection_on_which_nothing_comes_is_closed(api: Served) -> None:
         assert rest(connection) == b""
 
 
+def test_who_goes_away_in_the_middle_of_a_body_is_no_error(api: Served, stack: Stack) -> None:
+    for path in (SINGLE, "/api/metrics/query", SINGLE):
+        with api.connect() as connection:
+            connection.sendall(head(stack.key, 100, path) + b"{")
+            time.sleep(0.2)  # until the body is waited for
+    with api.connect() as connection:
+        connection.sendall(head(stack.key, len(BODY)) + BODY)
+        assert b" 202 " in connection.recv(200)
+    assert "Traceback" not in api.log_path.read_text()
+
+
 def test_half_a_header_is_not_waited_for(api: Served, stack: Stack) -> None:
     with api.connect() as connection:
         connection.sendall(head(stack.key, 10)[:50])

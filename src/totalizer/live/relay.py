@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 
 from totalizer.errors import StoreUnavailable
 from totalizer.journal import Position, Record
+from totalizer.prepared import prepared
 
 KEY_PREFIX = "totalizer:live"
 #: Seconds that a request for an organisation's records holds, and that records are kept after their machine is gone: as
@@ -50,6 +51,7 @@ class Covered(NamedTuple):
     last: str
 
 
+@prepared
 class Notice(msgspec.Struct, frozen=True):
     """How far a journal's records are told.
 

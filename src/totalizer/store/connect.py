@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 
 from totalizer.errors import OperationError, StoreUnavailable
 from totalizer.store.audit import Actor, command_line
@@ -69,6 +69,16 @@ def in_plain_words() -> Iterator[None]:
         raise OperationError(
             f"the database refused: {reason}; `totalizer migrate` brings one to the present that is not migrated"
         ) from error
+
+
+async def check_open(connection: AsyncConnection[Any]) -> None:
+    """For a pool: has the server ended a connection that lay there? The socket tells, without asking the server.
+
+    Raises:
+        psycopg.OperationalError: it has; the pool then hands out another.
+    """
+    connection.pgconn.consume_input()  # the server's last words
+    connection.pgconn.consume_input()  # and that nothing follows
 
 
 def is_rows_fault(error: psycopg.Error) -> bool:

@@ -57,6 +57,7 @@ class BodyReader:
 
         Raises:
             Refused: it is longer than `bytes_max`, and not more than that was read; or it does not come.
+            ProtocolClosed: the client is gone.
         """
         if length is None:
             return await self._gather(proto)

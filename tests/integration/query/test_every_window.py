@@ -51,7 +51,7 @@ class World:
         self.feed.load()
 
 
-@pytest.mark.parametrize("own_zone", ["Europe/Berlin", "Asia/Kathmandu", "America/Sao_Paulo"])
+@pytest.mark.parametrize("own_zone", ["Asia/Kathmandu", "America/Sao_Paulo"])
 def test_answers_equal_a_count_by_hand(feed: Any, command: Any, ask: Any, own_zone: str) -> None:
     seed = random.randrange(10**9)
     print("seed", seed)
