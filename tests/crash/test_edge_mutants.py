@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from crash import tally
 from crash.chances import Chances
 from crash.mutants import patched
 from crash.test_edge_power import first_broken
+from totalizer.edge import Batch
 from totalizer.edge import folder as folder_module
+from totalizer.edge.batch_flush import BatchFlush
 from totalizer.edge.courier import Courier, Outcome
 from totalizer.edge.log import EntryLog, Taken
-from totalizer.edge.records import Seal
+from totalizer.edge.records import Done, Seal
 from totalizer.edge.sinks import file as file_module
 from totalizer.edge.sinks.file import FileSink
 
@@ -33,6 +35,28 @@ def no_seal() -> AbstractContextManager[Any]:
         self._seal = Seal(batch_id, timestamp, taken.through, len(taken.entries))
 
     return patched(EntryLog, "seal", seal)
+
+
+def done_before_it_is_delivered() -> AbstractContextManager[Any]:
+    """The journal says that a batch is dealt with, and then it is. It says so once: all else is right."""
+    real_sealed, real_done = BatchFlush._sealed, EntryLog.done
+    said: set[str] = set()
+
+    def sealed(self: BatchFlush, log: EntryLog, taken: Taken) -> Batch:
+        batch = real_sealed(self, log, taken)
+        log.done(Done(batch.batch_id, taken.through, taken.after.segment, taken.after.offset, len(taken.entries)))
+        log.settle()
+        return batch
+
+    def done(self: EntryLog, done: Done) -> None:
+        if done.batch_id not in said:
+            said.add(done.batch_id)
+            real_done(self, done)
+
+    mutant = ExitStack()
+    mutant.enter_context(patched(BatchFlush, "_sealed", sealed))
+    mutant.enter_context(patched(EntryLog, "done", done))
+    return mutant
 
 
 def what_was_done_is_not_said_with_the_next_seal() -> AbstractContextManager[Any]:
@@ -87,7 +111,7 @@ def failed_batches_are_not_kept() -> AbstractContextManager[Any]:
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
-        no_seal, what_was_done_is_not_said_with_the_next_seal, batch_files_are_not_synced,
+        no_seal, done_before_it_is_delivered, what_was_done_is_not_said_with_the_next_seal, batch_files_are_not_synced,
         names_of_batch_files_are_not_synced, a_batch_is_not_known_again, failed_batches_are_not_kept,
     )
 }  # fmt: skip
