@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any, TypeVar
 
 from totalizer.ops.chart import Palette, course_chart, svg_of
@@ -24,7 +25,6 @@ from totalizer.ops.report.drawing import (
     wrapped,
 )
 from totalizer.ops.report.gather import Figures
-from totalizer.ops.report.pdf import joined
 from totalizer.ops.report.words import Total, about, label, named, number, totals, trust
 
 #: A4, in points, and what is left free around.
@@ -54,7 +54,7 @@ def pdf_of(figures: Figures) -> bytes:
         foot = text(0, _HEIGHT - _MARGIN, title, 8, width=_LINE - 60, color=SOFT)
         foot += text(_LINE, _HEIGHT - _MARGIN, f"{place} of {len(pages)}", 8, width=60, color=SOFT, end=True)
         sheets.append(sheet(_WIDTH, _HEIGHT, moved(foot, _MARGIN, 0) + moved(_stacked(blocks), _MARGIN, _MARGIN)))
-    return joined([vl_convert.svg_to_pdf(each) for each in sheets], title)
+    return _joined([vl_convert.svg_to_pdf(each) for each in sheets], title)
 
 
 def png_of(figures: Figures) -> bytes:
@@ -66,6 +66,20 @@ def png_of(figures: Figures) -> bytes:
     drawn = sheet(_WIDTH, height, moved(_stacked(blocks), _MARGIN, _MARGIN))
     png: bytes = vl_convert.svg_to_png(drawn, scale=min(_PIXELS, _PIXELS_HIGH_MAX / height))
     return png
+
+
+def _joined(documents: Sequence[bytes], title: str) -> bytes:
+    """One document with the pages of all."""
+    from pypdf import PdfWriter
+    from pypdf.generic import NameObject, TextStringObject
+
+    whole, content = PdfWriter(), BytesIO()
+    for each in documents:
+        whole.append(BytesIO(each))
+    whole.add_metadata({"/Title": title, "/Producer": "Totalizer"})
+    whole.root_object[NameObject("/Lang")] = TextStringObject("en")
+    whole.write(content)
+    return content.getvalue()
 
 
 def _pages(blocks: Iterator[Block], height: float) -> Iterator[list[Block]]:
