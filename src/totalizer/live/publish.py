@@ -25,9 +25,9 @@ from totalizer.telemetry import logger
 TELL_S, LOOK_S, REST_S = 0.1, 0.25, 1.0
 #: How often this machine says that it is there, and finds how far its journals are loaded; seconds.
 ATTEND_S = 1.0
-#: Bytes read of a journal at a time, each such part an entry for each organisation; and such parts in one go.
+#: Parts of a journal that are read in one go; each is an entry for each organisation.
 READS_MAX = 16
-#: Bytes of packed records that wait in Redis, of one machine; beyond it no more are told.
+#: Bytes of packed records that wait in Redis, of one journal; beyond it no more are told.
 BYTES_MAX = 64 << 20
 #: Bytes of records told at once to who asks anew: what was not loaded by then.
 BEHIND_BYTES_MAX = 64 << 20

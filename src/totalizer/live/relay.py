@@ -32,7 +32,7 @@ KEY_PREFIX = "totalizer:live"
 ASKED_S, JOURNAL_S = 5, 86_400
 #: Entries of one stream read at once.
 ENTRIES_MAX = 8
-#: zlib's fastest: lines of COPY become a fifth.
+#: zlib's fastest.
 _LEVEL = 1
 
 _ATTEND = (resources.files("totalizer.live") / "attend.lua").read_text("utf-8")

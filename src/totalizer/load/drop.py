@@ -12,7 +12,6 @@ from psycopg import Connection
 from totalizer.load.copy_text import values_of
 from totalizer.load.drop_file import DropFile
 from totalizer.store import audit, dead_letters, fates
-from totalizer.store.audit import Change
 from totalizer.store.dead_letters import DeadLetter
 from totalizer.store.fates import Fate, Fates
 
@@ -62,19 +61,10 @@ def drop_locked(connection: Connection[Any], letters: Sequence[DeadLetter]) -> N
         letters: whose contents are kept elsewhere, or are not wanted any more.
     """
     dead_letters.delete_letters(connection, [letter.id for letter in letters])
-    _note(connection, letters)
+    audit.note_dropped(connection, "dead_letter.drop", letters)
     found: Fates = {}
     for letter in letters:
         if letter.in_ledger:
             found[letter.account] = found.get(letter.account, Fate()) + Fate(dead_lettered=-1, dropped=1)
             fates.settle_letter(connection, letter.id, "dropped")
     fates.add_ledger(connection, found)
-
-
-def _note(connection: Connection[Any], letters: Sequence[DeadLetter]) -> None:
-    """Who dropped them: an entry for each organisation and event type."""
-    dropped: dict[tuple[str, str], list[int]] = {}
-    for letter in letters:
-        dropped.setdefault((letter.organization_id, letter.event_type), []).append(letter.id)
-    for (owner, event_type), ids in dropped.items():
-        audit.note(connection, Change("dead_letter.drop", event_type, owner, before={"ids": ids}))

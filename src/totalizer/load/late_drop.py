@@ -12,7 +12,6 @@ from psycopg import Connection
 from totalizer.load.copy_text import values_of
 from totalizer.load.drop_file import DropFile
 from totalizer.store import audit, fates, late
-from totalizer.store.audit import Change
 from totalizer.store.fates import Account, Fate, Fates
 from totalizer.store.late import LateEvent
 
@@ -51,7 +50,7 @@ def drop_late(connection: Connection[Any], ids: Sequence[int], file: Path) -> It
                 events = late.lock_unapplied(connection, ids[start : start + BATCH_EVENTS])
                 kept.append([late_record(event) for event in events])
                 late.delete_late(connection, [event.id for event in events])
-                _note(connection, events)
+                audit.note_dropped(connection, "late.drop", events)
                 fates.add_ledger(connection, _dropped(events))
             yield len(events)
 
@@ -62,12 +61,3 @@ def _dropped(events: Sequence[LateEvent]) -> Fates:
         account = Account(event.organization_id, event.event_type, event.received_hour.isoformat())
         found[account] = found.get(account, Fate()) + Fate(loaded=-1, dropped=1)
     return found
-
-
-def _note(connection: Connection[Any], events: Sequence[LateEvent]) -> None:
-    """Who dropped them: an entry for each organisation and event type."""
-    dropped: dict[tuple[str, str], list[int]] = {}
-    for event in events:
-        dropped.setdefault((event.organization_id, event.event_type), []).append(event.id)
-    for (owner, event_type), ids in dropped.items():
-        audit.note(connection, Change("late.drop", event_type, owner, before={"ids": ids}))

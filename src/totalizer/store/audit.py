@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterable
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-#: Everything that is written down, and what it means. Docs: reference/observability.md.
+#: Everything that is written down, and what it means. Docs: reference/audit.md.
 ACTIONS: Final = MappingProxyType(
     {
         "organization.create": "an organisation was made",
@@ -104,6 +105,22 @@ class Wanted(NamedTuple):
     before: int | None = None
 
 
+class Numbered(Protocol):
+    """An event that is kept aside under a number."""
+
+    @property
+    def organization_id(self) -> str:
+        """Whose it is."""
+
+    @property
+    def event_type(self) -> str:
+        """What it is."""
+
+    @property
+    def id(self) -> int:
+        """Its number."""
+
+
 class Change(NamedTuple):
     """What was changed.
 
@@ -145,6 +162,21 @@ def note(connection: Connection[Any], change: Change) -> None:
         "SELECT totalizer.note_change(%s::uuid, %s, %s, %s, %s)",
         [change.organization_id, change.action, change.target, _json(change.before), _json(change.after)],
     )
+
+
+def note_dropped(connection: Connection[Any], action: str, events: Iterable[Numbered]) -> None:
+    """Write down that events were dropped: an entry for each organisation and event type.
+
+    Args:
+        connection: as `note` has it.
+        action: one of ACTIONS.
+        events: which.
+    """
+    dropped: dict[tuple[str, str], list[int]] = {}
+    for event in events:
+        dropped.setdefault((event.organization_id, event.event_type), []).append(event.id)
+    for (organization_id, event_type), ids in dropped.items():
+        note(connection, Change(action, event_type, organization_id, before={"ids": ids}))
 
 
 def note_by(connection: Connection[Any], actor: Actor, change: Change) -> None:
