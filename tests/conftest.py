@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from crash import tally
-from support import SECRET, Cluster, Database, RunningStack, Stack, new_organization
+from support import SECRET, Cluster, Database, RunningStack, Stack, new_organization, unavailable
 from totalizer.catalog import Catalog, load_catalog
-from totalizer.ops.embedded import EmbeddedPostgres
+from totalizer.errors import OperationError
+from totalizer.ops.embedded import EmbeddedPostgres, EmbeddedValkey
 
 #: Lines of a failure that are told at once.
 REPORT_LINES = 12
@@ -61,6 +63,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line)
 
 
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """What a test makes of the logs is undone after it: others read them from where they go by default."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The session's PostgreSQL."""
@@ -80,6 +90,18 @@ def empty_database(cluster: Cluster) -> Iterator[Database]:
     """A database that was never migrated."""
     with cluster.database("template0") as database:
         yield database
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A module's own server."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
+    try:
+        server.start()
+    except OperationError as error:
+        unavailable(str(error))
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

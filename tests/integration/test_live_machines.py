@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from live_world import live_windows, of_answer, of_database, until
-from support import unavailable
-from totalizer.errors import OperationError
 from totalizer.journal import Journal, claim
 from totalizer.live import LiveWindows
 from totalizer.live.relay import KEY_PREFIX
@@ -28,28 +26,17 @@ from totalizer.store.roles import Role
 BY_NAME_AND_STATUS = {"group_by": ["command_name,status"]}
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
-    try:
-        server.start()
-    except OperationError as error:
-        unavailable(str(error))
-    yield server
-    server.stop()
-
-
 class Machines:
     """Two machines, each with a data folder, a journal and a loader."""
 
-    def __init__(self, feed: Any, catalog: Any, server: EmbeddedValkey, folder: Path) -> None:
-        self.feed, self._catalog, self.url = feed, catalog, server.url
+    def __init__(self, feed: Any, catalog: Any, valkey: EmbeddedValkey, folder: Path) -> None:
+        self.feed, self._catalog, self.url = feed, catalog, valkey.url
         self._spools = [feed.spool, folder / "second" / "journal"]
         second: Journal = claim(self._spools[1], "api", segment_bytes=1 << 20, quota_bytes=1 << 30)
         self._journals = [feed.journal, second]
         self._loaders = [feed.loader, Loader(feed.database.dsn(Role.WRITER), self._spools[1], rows_max=1000)]
         self.organization_id = feed.organization(f"of {folder} {datetime.now(UTC)}")
-        self.redis = Redis.from_url(server.url)
+        self.redis = Redis.from_url(valkey.url)
         self.redis.flushall()
 
     def live(self, machine: int) -> Any:
@@ -102,8 +89,8 @@ class Machines:
 
 
 @pytest.fixture
-def machines(feed: Any, catalog: Any, server: EmbeddedValkey, tmp_path: Path) -> Iterator[Machines]:
-    machines = Machines(feed, catalog, server, tmp_path)
+def machines(feed: Any, catalog: Any, valkey: EmbeddedValkey, tmp_path: Path) -> Iterator[Machines]:
+    machines = Machines(feed, catalog, valkey, tmp_path)
     yield machines
     machines.close()
 
@@ -160,10 +147,10 @@ STEP = st.one_of(
 )
 @given(steps=st.lists(STEP, min_size=3, max_size=10))
 def test_both_come_to_the_numbers_of_the_database(
-    feed: Any, catalog: Any, server: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
+    feed: Any, catalog: Any, valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
 ) -> None:
     """Repeated and conflicting events on both; loaders, rollups and processes come and go, Redis forgets."""
-    machines = Machines(feed, catalog, server, tmp_path_factory.mktemp("machines"))
+    machines = Machines(feed, catalog, valkey, tmp_path_factory.mktemp("machines"))
     user = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
 
     async def begin(stack: AsyncExitStack, machine: int) -> LiveWindows:
@@ -220,18 +207,18 @@ def test_what_a_machine_told_before_it_was_gone_stays(machines: Machines, comman
 
 
 def test_without_redis_a_machine_tells_its_own_and_says_so(
-    machines: Machines, server: EmbeddedValkey, command: Any
+    machines: Machines, valkey: EmbeddedValkey, command: Any
 ) -> None:
     async def work(first: LiveWindows, second: LiveWindows) -> None:
         machines.send(1, command())
         await machines.comes_to(first, 1)
-        server.stop()
+        valkey.stop()
         try:
             machines.send(0, command())
             machines.send(1, command())
             await machines.comes_to(first, 2, complete=False)
         finally:
-            server.start()
+            valkey.start()
         await machines.comes_to(first, 3)
         await machines.comes_to(second, 3)
 

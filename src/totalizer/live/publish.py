@@ -7,10 +7,10 @@ elsewhere asks. docs/adr/0023 tells why it is records.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from pathlib import Path
 
+from totalizer.background import Background
 from totalizer.clock import Clock
 from totalizer.errors import StoreUnavailable
 from totalizer.journal import BEGINNING, Position, Record
@@ -97,18 +97,15 @@ class Publisher:
         #: True while Redis may have something that was told before.
         self._stale = True
         self._loaded: deque[tuple[float, dict[str, Offset]]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run)
 
     def start(self) -> None:
         """Begin, on the running loop."""
-        self._task = asyncio.create_task(self._run())
+        self._background.start()
 
     async def stop(self) -> None:
         """End; another process of this machine takes over."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._background.stop()
         self._forget()
         self._lock.release()
         self._holds = False

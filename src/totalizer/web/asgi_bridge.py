@@ -12,11 +12,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
-
 from totalizer.errors import Refused
 from totalizer.web import body_pipe, problem
-from totalizer.web.body import BodyReader
+from totalizer.web.body import BodyReader, ClientGone
 from totalizer.web.exchange import Exchange as WebExchange
 
 #: Characters a path may hold as they are (RFC 3986 §3.3).
@@ -46,8 +44,8 @@ class AsgiBridge:
         except Refused as refused:
             web.response_bytes(*problem.response(refused))
             return
-        except ProtocolClosed:
-            return  # the client is gone in the middle of its body: there is nobody to answer
+        except ClientGone:
+            return
         exchange = _Exchange(web, body)
         asgi_scope = _asgi_scope(scope, web.request_id)
         try:

@@ -6,7 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from granian import rsgi
+
 from totalizer.errors import Refusal, Refused
+
+#: The client went away before its body had come: there is nobody to answer.
+ClientGone: type[Exception] = rsgi.ProtocolClosed  # type: ignore[attr-defined]
 
 #: Looks for bodies that take too long, in the time that they may take.
 LOOKS_A_TIMEOUT = 4
@@ -57,7 +62,7 @@ class BodyReader:
 
         Raises:
             Refused: it is longer than `bytes_max`, and not more than that was read; or it does not come.
-            ProtocolClosed: the client is gone.
+            ClientGone: it has gone away.
         """
         if length is None:
             return await self._gather(proto)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from psycopg_pool import AsyncConnectionPool
 
+from totalizer.background import Background
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.journal import Journal
 from totalizer.live import LiveWindows
@@ -49,18 +49,15 @@ class Gauges:
     ) -> None:  # fmt: skip
         self._journal, self._live, self._seats, self._pool = journal, live, seats, pool
         self._answered, self._clock, self._process = answered, clock, psutil.Process()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run)
 
     def start(self) -> None:
         """Look from now on, on the running event loop."""
-        self._task = asyncio.create_task(self._run())
+        self._background.start()
 
     async def stop(self) -> None:
         """End."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._background.stop()
 
     async def _run(self) -> None:
         while True:

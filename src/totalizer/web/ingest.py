@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]
-
 from totalizer.clock import SYSTEM_CLOCK, Clock
 from totalizer.collect import Collector
 from totalizer.errors import JournalFailed, Refused
 from totalizer.web import problem
-from totalizer.web.body import BodyReader
+from totalizer.web.body import BodyReader, ClientGone
 from totalizer.web.durable import Appends, append, refusal_of
 from totalizer.web.encoding import check_encoding, unpack
 from totalizer.web.exchange import REQUEST_ID, Exchange
@@ -112,8 +110,8 @@ class Ingest:
                 status, answer, receipt = await self._once(principal, route, scope.path, scope, body, key)
         except (Refused, JournalFailed) as error:
             exchange.response_bytes(*problem.response(refusal_of(error), () if meter is None else meter.headers))
-        except ProtocolClosed:
-            pass  # the client is gone in the middle of its body: there is nobody to answer
+        except ClientGone:
+            pass
         else:
             told = meter.json_headers if route.headers is JSON_HEADERS else route.headers + meter.headers
             if receipt is not None:

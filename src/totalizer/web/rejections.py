@@ -7,13 +7,13 @@ flush. While the database is away the counts wait.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable
 from typing import Any
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from totalizer.background import Background
 from totalizer.clock import Clock, utc_text
 from totalizer.collect.admission import Item
 from totalizer.metrics import MEASURES
@@ -43,7 +43,7 @@ class Rejections:
     def __init__(self, pool: AsyncConnectionPool[Any], clock: Clock, event_types: Iterable[str]) -> None:
         self._pool, self._clock, self._event_types = pool, clock, frozenset(event_types)
         self._counts: dict[Key, int] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background(self._run)
         self._failing = False
 
     def count(self, organization_id: str, items: Iterable[Item]) -> None:
@@ -58,14 +58,11 @@ class Rejections:
 
     def start(self) -> None:
         """Flush from now on, on the running event loop."""
-        self._task = asyncio.create_task(self._run())
+        self._background.start()
 
     async def stop(self) -> None:
         """Flush once more and end."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._background.stop()
         await self.flush()
 
     async def flush(self) -> None:

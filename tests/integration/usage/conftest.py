@@ -8,22 +8,8 @@ from typing import Any
 
 import pytest
 
-from support import unavailable
-from totalizer.errors import OperationError
 from totalizer.ops.embedded import EmbeddedValkey
 from usage_shop import Shop
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    """A module's own server."""
-    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
-    try:
-        server.start()
-    except OperationError as error:
-        unavailable(str(error))
-    yield server
-    server.stop()
 
 
 @pytest.fixture

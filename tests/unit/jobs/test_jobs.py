@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from totalizer.errors import ConfigurationError, OperationError
@@ -25,14 +23,6 @@ DOCUMENTED = {
     "hourly_rollup": ("hourly at :05", 3600), "daily_rollup": ("daily 01:00 UTC", 7200),
     "weekly_rollup": ("Monday 02:00 UTC", 14400), "health_check": ("every 5 min", 300),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def fresh_logs() -> Iterator[None]:
-    """Loggers that a test before this one has bound would not be captured."""
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 def never(context: Any) -> dict[str, Any]:
