@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
 import pytest
 
-from totalizer.catalog.levels import BASE, DAY
+from totalizer.catalog.levels import BASE, DAY, HOUR
 from totalizer.rollup import comparison
 from totalizer.rollup.comparison import Part
 from totalizer.rollup.marks import WORK_TABLES
@@ -65,6 +66,21 @@ def test_a_refresh_of_a_few_buckets_asks_the_index(full: Any) -> None:
     assert "p20260103" not in insert, "other days are not looked at"
     assert "Seq Scan on command_usage_15m" not in delete
     assert "Seq Scan on analytics" not in delete
+
+
+def test_a_grain_is_found_by_the_index_although_its_source_is_taken_for_empty(full: Any) -> None:
+    """As it is when statistics are taken while the rows of a table's first backfill are not committed yet."""
+    rollup, event_type = rollup_of(full)
+    full.administrator.execute("UPDATE pg_class SET reltuples = 0 WHERE relname ~ '^command_usage_'")
+    full.reader.execute(WORK_TABLES)
+    with full.reader.transaction():
+        full.reader.execute(
+            "INSERT INTO work SELECT DISTINCT organization_id, bucket, 'events' FROM analytics.command_usage_15m"
+        )
+        full.reader.execute("ANALYZE work")
+        plan = plan_of(full, insert_level(rollup, HOUR, event_type))
+    assert re.search(r"Index Cond: \(\(organization_id = w\w*\.organization_id\) AND \(bucket >= ", plan), plan
+    assert "Join Filter" not in plan, "each row of the source would be compared with every hour"
 
 
 def test_rows_of_one_organisation_are_compared_by_the_index(full: Any) -> None:

@@ -6,12 +6,13 @@ Any number of them may run: what each decides follows from the database, and one
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
 
 import psycopg
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.pool import ThreadPoolExecutor as PlannedExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
@@ -53,10 +54,11 @@ class Scheduler:
         self._continuous = [ContinuousRunner(job, self._runner) for job in self._table.values() if job.continuous]
         self._look = Look(lambda: self._runner.dsn(Role.REFRESHER), self._table)
         self._look_s = settings.job_look_ms / 1000
-        # A run that is due and one that was asked for, of each job.
-        threads = ThreadPoolExecutor(2 * len(self._table))
+        # What a look finds is not given to the library: it cannot take up a single run while it ends.
+        self._found = ThreadPoolExecutor(2 * len(self._table), "found")
+        self._under_way: set[str] = set()
         self._scheduler = BackgroundScheduler(
-            timezone=UTC, executors={"default": threads},
+            timezone=UTC, executors={"default": PlannedExecutor(len(self._table))},
             job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None},
         )  # fmt: skip
 
@@ -71,20 +73,29 @@ class Scheduler:
         self._scheduler.start()
         logger().info("jobs are run by schedule", jobs=len(self._table))
         try:
-            # On this thread: who adds a run while the library ends waits for it, and it for who does.
             self._catch_up()
             while not stop.wait(self._look_s):
                 self._catch_up()
         finally:
             self._end()
 
-    def _add(self, run: Any, trigger: BaseTrigger | None, name: str, *arguments: Any) -> None:
-        self._scheduler.add_job(run, trigger, arguments, id=name, name=name, replace_existing=True)
+    def _add(self, run: Any, trigger: BaseTrigger, name: str, *arguments: Any) -> None:
+        self._scheduler.add_job(run, trigger, arguments, id=name, name=name)
 
     def _catch_up(self) -> None:
         for job, request_id in self._look():
-            what = "is due" if request_id is None else "was asked for"
-            self._add(self._run, None, f"{job.name} {what}", job, request_id)
+            name = f"{job.name} {'is due' if request_id is None else 'was asked for'}"
+            if name not in self._under_way:
+                self._under_way.add(name)
+                self._found.submit(self._run_found, name, job, request_id)
+
+    def _run_found(self, name: str, job: Job, request_id: int | None) -> None:
+        try:
+            self._run(job, request_id)
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it
+            logger().error("job could not begin", job=job.name, exc_info=error)
+        finally:
+            self._under_way.discard(name)
 
     def _run(self, job: Job, request_id: int | None = None) -> None:
         try:
@@ -100,7 +111,9 @@ class Scheduler:
         ended = Event()
         hurry = Thread(target=self._hurry, args=(ended,), name="hurry", daemon=True)
         hurry.start()
+        self._found.shutdown(wait=False, cancel_futures=True)
         self._scheduler.shutdown(wait=True)
+        self._found.shutdown()
         ended.set()
         hurry.join()
         for each in self._continuous:

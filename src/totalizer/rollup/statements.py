@@ -83,23 +83,24 @@ def _from_events(rollup: Rollup, level: Level, event_type: EventType, form: Form
     else:
         tables += f"w._bucket = {base_of(time)}"
         tables += f" JOIN (SELECT DISTINCT organization_id FROM {work} w) o ON o.organization_id = e.organization_id"
-    return _insert(
-        rollup, level, event_type, when, "e", [state.from_events for state in rollup_states(rollup, event_type)],
-        f"{tables}\nWHERE {time} >= %(starts)s AND {time} < %(ends)s{kept}",
-    )  # fmt: skip
+    keys = ", ".join(["w.organization_id", when, *(f"e.{quoted(name)}" for name in rollup.dimensions)])
+    values = [state.from_events for state in rollup_states(rollup, event_type)]
+    return (
+        f"{_into(rollup, level, event_type)}SELECT {', '.join([keys, *values])}\n"
+        f"FROM {tables}\nWHERE {time} >= %(starts)s AND {time} < %(ends)s{kept}\n"
+        f"GROUP BY {keys} ORDER BY {keys}"
+    )
 
 
 def _grouped_first(rollup: Rollup, level: Level, event_type: EventType, kept: str) -> str:
     """All events of the span are grouped, and what is not in `work` left out: groups are fewer than events."""
     time = f"e.{quoted(event_type.time_field)}"
     when = f"date_trunc('minute', {time}, 'UTC')" if level is MINUTE else base_of(time)
-    keys = ", ".join(str(number) for number in range(1, 3 + len(rollup.dimensions)))
+    keys = _key_numbers(rollup)
     dimensions = "".join(f", e.{quoted(name)}" for name in rollup.dimensions)
     states = rollup_states(rollup, event_type)
     return (
-        f"INSERT INTO analytics.{quoted(rollup.table(level))} "
-        f"({quoted_list(['organization_id', level.key, *rollup.dimensions, *(state.column for state in states)])})\n"
-        f"SELECT g.* FROM (SELECT e.organization_id, {when} AS _key{dimensions}, "
+        f"{_into(rollup, level, event_type)}SELECT g.* FROM (SELECT e.organization_id, {when} AS _key{dimensions}, "
         f"{', '.join(state.from_events for state in states)} FROM events.{quoted(event_type.name)} e "
         f"WHERE {time} >= %(starts)s AND {time} < %(ends)s GROUP BY {keys}) AS g\n"
         f"JOIN {_work(rollup, level)} w "
@@ -110,27 +111,29 @@ def _grouped_first(rollup: Rollup, level: Level, event_type: EventType, kept: st
 
 def _from_states(rollup: Rollup, level: Level, event_type: EventType) -> str:
     source = {BASE.suffix: BASE, DAY.suffix: DAY}[str(level.source)]
-    return _insert(
-        rollup, level, event_type, f"w._{level.key}", "s",
-        [state.from_states for state in rollup_states(rollup, event_type)],
-        f"{_work(rollup, level)} w JOIN analytics.{quoted(rollup.table(source))} s "
-        f"ON s.organization_id = w.organization_id AND {_covers(level, f's.{source.key}')}",
-    )  # fmt: skip
-
-
-def _insert(
-    rollup: Rollup, level: Level, event_type: EventType, when: str, source: str, values: list[str], tables: str
-) -> str:
-    keys = ", ".join(["w.organization_id", when, *(f"{source}.{quoted(name)}" for name in rollup.dimensions)])
-    states = [state.column for state in rollup_states(rollup, event_type)]
-    # In the order of the key, so that its index grows at few places.
+    dimensions = [f"s.{quoted(name)}" for name in rollup.dimensions]
+    values = [*dimensions, *(state.from_states for state in rollup_states(rollup, event_type))]
+    # A span at a time, by the index of the source. Joined at the planner's choice, every row of a source that it takes
+    # for empty would be compared with every span.
     return (
-        f"INSERT INTO analytics.{quoted(rollup.table(level))} "
-        f"({quoted_list(['organization_id', level.key, *rollup.dimensions, *states])})\n"
-        f"SELECT {', '.join([keys, *values])}\n"
-        f"FROM {tables}\n"
-        f"GROUP BY {keys} ORDER BY {keys}"
+        f"{_into(rollup, level, event_type)}SELECT w.organization_id, w._{level.key}, g.*\n"
+        f"FROM {_work(rollup, level)} w, "
+        f"LATERAL (SELECT {', '.join(values)} FROM analytics.{quoted(rollup.table(source))} s "
+        f"WHERE s.organization_id = w.organization_id AND {_covers(level, f's.{source.key}')} "
+        f"GROUP BY {', '.join(['s.organization_id', *dimensions])}) g\n"
+        f"ORDER BY {_key_numbers(rollup)}"
     )
+
+
+def _into(rollup: Rollup, level: Level, event_type: EventType) -> str:
+    """The table and its columns. What follows is in the order of the key, so that its index grows at few places."""
+    columns = ["organization_id", level.key, *rollup.dimensions]
+    columns += [state.column for state in rollup_states(rollup, event_type)]
+    return f"INSERT INTO analytics.{quoted(rollup.table(level))} ({quoted_list(columns)})\n"
+
+
+def _key_numbers(rollup: Rollup) -> str:
+    return ", ".join(str(number) for number in range(1, 3 + len(rollup.dimensions)))
 
 
 def _work(rollup: Rollup, level: Level) -> str:

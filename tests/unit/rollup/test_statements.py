@@ -36,12 +36,19 @@ def test_what_is_selected_fills_the_columns_named(rollup: Rollup, level: Level) 
     assert named_columns(statement) == [
         "organization_id", level.key, *rollup.dimensions, *(state.column for state in states),
     ]  # fmt: skip
-    values = [state.from_events if level.source is None else state.from_states for state in states]
-    found = re.search(r"SELECT (.*)\nFROM [^$]*\nGROUP BY (.*) ORDER BY (.*)$", statement)
-    assert found is not None
     # In the order of the primary key, so that its index grows at few places.
-    assert found[2] == found[3]
-    assert found[1] == ", ".join([found[2], *values])
+    if level.source is None:
+        found = re.search(r"SELECT (.*)\nFROM [^$]*\nGROUP BY (.*) ORDER BY (.*)$", statement)
+        assert found is not None
+        assert found[2] == found[3]
+        assert found[1] == ", ".join([found[2], *(state.from_events for state in states)])
+    else:
+        keys = ["s.organization_id", *(f's."{name}"' for name in rollup.dimensions)]
+        values = ", ".join([*keys[1:], *(state.from_states for state in states)])
+        assert f"SELECT w.organization_id, w._{level.key}, g.*\n" in statement
+        assert f"LATERAL (SELECT {values} FROM " in statement
+        assert f" GROUP BY {', '.join(keys)}) g\nORDER BY 1, 2" in statement
+        assert statement.endswith(str(1 + len(keys)))
 
 
 @ROLLUPS
