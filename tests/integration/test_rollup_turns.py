@@ -73,6 +73,40 @@ def test_a_worker_leaves_to_others_what_they_have_locked(feed: Any, command: Any
     assert feed.refresh() == 24
 
 
+def test_many_live_marks_are_worked_off_in_spans_of_time_and_event_types_take_turns(
+    feed: Any, command: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(engine, "MARKS_MAX", 8)
+    monkeypatch.setattr(engine, "DENSE_BUCKETS_MIN", 1)
+    monkeypatch.setattr(engine, "BACKFILL_EVENTS_MAX", 0)  # so that a span is as short as it can be
+    organization = filled(feed, command)
+    other = {
+        "user_id": command()["user_id"], "agent_name": "a", "interaction_type": "t", "execution_time_ms": 1,
+        "status": "success",
+    }  # fmt: skip
+    feed.send(organization, agent_interactions=[other | {"occurred_at": f"2025-01-0{day}T01:00:00Z"} for day in (1, 9)])
+    feed.load()
+    seen: list[tuple[str, str, int]] = []
+
+    def watched(name: str) -> Any:
+        really = getattr(engine, name)
+
+        def call(connection: Any, event_type: str, *more: Any) -> Any:
+            done = really(connection, event_type, *more)
+            seen.append((name, event_type, done if isinstance(done, int) else done.buckets))
+            return done
+
+        return call
+
+    for name in ("backfill", "refresh_shards"):
+        monkeypatch.setattr(engine, name, watched(name))
+    assert refresh(feed.reader).buckets == 26
+    assert [each for each in seen if each[1] == "agent_interactions"] == [("refresh_shards", "agent_interactions", 2)]
+    pieces = [(name, buckets) for name, event_type, buckets in seen if event_type == "command_executions"]
+    assert pieces == [("refresh_shards", 8), *[("backfill", 1)] * 16]
+    assert all(balance.exact for balance in verify(feed.reader))
+
+
 def test_taking_marks_reads_no_more_of_the_index_than_it_takes(feed: Any, command: Any) -> None:
     organization = filled(feed, command)
     feed.administrator.execute(

@@ -5,6 +5,7 @@ Any number of them may run: what each decides follows from the database, and one
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -70,6 +71,8 @@ class Scheduler:
         for job in self._table.values():
             if job.schedule is not None and job.enabled and not job.continuous:
                 self._add(self._run, _Trigger(job.schedule), job.name, job)
+        # A job that looks each quarter of a second is passed over while it works: no warning.
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler.start()
         logger().info("jobs are run by schedule", jobs=len(self._table))
         try:

@@ -77,6 +77,10 @@ class Piece(NamedTuple):
 def refresh(connection: Connection[Any]) -> Refreshed:
     """Recompute every bucket that is marked now: live ones first, then backfills until a live one waits.
 
+    Event types take turns. Where more live marks wait than a transaction takes, the next ones are taken in spans of
+    time, as those of a backfill are: the newest of many organisations may lie in many days and weeks, and each of these
+    would be computed once for each transaction.
+
     Args:
         connection: autocommit, as the refresher role.
 
@@ -87,16 +91,30 @@ def refresh(connection: Connection[Any]) -> Refreshed:
     if not waiting:
         return Refreshed()
     connection.execute(WORK_TABLES)
-    buckets = skipped = 0
-    for event_type, shards in _by_type(waiting, LIVE).items():
-        for first in range(0, len(shards), SHARDS_TOGETHER):
-            together = shards[first : first + SHARDS_TOGETHER]
-            while done := refresh_shards(connection, event_type, together):
-                buckets += done.buckets
-                if not done.more:
-                    break
-            skipped += len(together) - (done.shards if done else 0)
-    return Refreshed(buckets + _backfill_all(connection), skipped)
+    buckets, in_spans = 0, set[str]()
+    while True:
+        live = _by_type(waiting, LIVE)
+        pieces = [_refresh_live(connection, event_type, shards, in_spans) for event_type, shards in live.items()]
+        buckets += sum(piece.buckets for piece in pieces)
+        if not any(piece.more for piece in pieces):
+            skipped = sum(len(shards) for shards in live.values()) - sum(piece.shards for piece in pieces)
+            return Refreshed(buckets + _backfill_all(connection), skipped)
+        waiting = turns(connection)
+
+
+def _refresh_live(connection: Connection[Any], event_type: str, shards: Sequence[int], in_spans: set[str]) -> Piece:
+    """One turn of an event type with live marks; whether the next is a span of time is noted in `in_spans`."""
+    if event_type in in_spans:
+        buckets = backfill(connection, event_type, shards, LIVE)
+        if buckets < DENSE_BUCKETS_MIN:
+            in_spans.remove(event_type)
+        return Piece(buckets, len(shards), more=buckets > 0)
+    together = [shards[first : first + SHARDS_TOGETHER] for first in range(0, len(shards), SHARDS_TOGETHER)]
+    pieces = [piece for each in together if (piece := refresh_shards(connection, event_type, each))]
+    more = any(piece.more for piece in pieces)
+    if more:
+        in_spans.add(event_type)
+    return Piece(sum(piece.buckets for piece in pieces), sum(piece.shards for piece in pieces), more)
 
 
 def _by_type(waiting: Sequence[Turn], priority: int) -> dict[str, list[int]]:
@@ -145,8 +163,8 @@ def refresh_shards(connection: Connection[Any], event_type: str, shards: Sequenc
     return Piece(buckets, len(mine), more=cut or buckets > limit // 2)
 
 
-def backfill(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> int:
-    """Recompute the newest buckets that are marked for a backfill, of those shards that nobody else is at.
+def backfill(connection: Connection[Any], event_type: str, shards: Sequence[int], priority: int = BACKFILL) -> int:
+    """Recompute the newest marked buckets of a priority, of those shards that nobody else is at.
 
     All of a span of time is done at once, so that its events are read once and not once for each shard.
 
@@ -155,14 +173,14 @@ def backfill(connection: Connection[Any], event_type: str, shards: Sequence[int]
     """
     with connection.transaction():
         mine = _lock(connection, event_type, shards)
-        last = newest(connection, event_type, mine, BACKFILL) if mine else None
+        last = newest(connection, event_type, mine, priority) if mine else None
         if last is None:
             return 0
         _passed(Failpoint.SHARD_LOCKED)
         declared = read_rollups(connection, event_type)
         since = _piece(connection, declared[0], last)
         connection.execute(_MEMORY)
-        look(connection, event_type, mine, BACKFILL, max(1, BACKFILL_MARKS_MAX // len(mine)), since)
+        look(connection, event_type, mine, priority, max(1, BACKFILL_MARKS_MAX // len(mine)), since)
         buckets = _recompute(connection, *declared)
     _passed(Failpoint.SHARD_COMMITTED)
     return buckets
