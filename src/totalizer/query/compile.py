@@ -96,21 +96,31 @@ class PartCompiler:
         days = self._plan.pieces.days[source]
         key = f"r.{quoted(source.key)}"
         bounds = self._bounds(source, "date", [part.first for part in days], [part.end for part in days])
-        origin = f"FROM {bounds} JOIN {self._table(source)} r ON {key} >= _first AND {key} < _last"
-        return Rows(source, origin + self._where(), f"({key}::timestamp AT TIME ZONE %(zone)s)")
+        return Rows(source, self._read(source, bounds, key), f"({key}::timestamp AT TIME ZONE %(zone)s)")
 
     def _by_moment(self, source: Source) -> Rows:
         spans = self._plan.pieces.spans.get(source, [])
         of_events = source is Source.EVENTS
         key = f"r.{quoted(self._part.event_type.time_field if of_events else source.key)}"
         bounds = self._bounds(source, "timestamptz", [part.start for part in spans], [part.end for part in spans])
-        origin = f"FROM {bounds} JOIN {self._table(source)} r ON {key} >= _first AND {key} < _last"
+        range_of_all = ""
         if of_events and spans:
             # Leaves the partitions outside the range out of the plan.
             name = f"{self._prefix}_events"
             self._parameters |= {f"{name}_from": spans[0].start, f"{name}_to": spans[-1].end}
-            origin += f" AND {key} >= %({name}_from)s::timestamptz AND {key} < %({name}_to)s::timestamptz"
-        return Rows(source, origin + self._where(), key)
+            range_of_all = f" AND {key} >= %({name}_from)s::timestamptz AND {key} < %({name}_to)s::timestamptz"
+        return Rows(source, self._read(source, bounds, key, range_of_all), key)
+
+    def _read(self, source: Source, bounds: str, key: str, more: str = "") -> str:
+        """SQL from FROM to the end of WHERE: each piece by the index, for which `OFFSET 0` leaves no choice.
+
+        Where it has one, the planner may read all rows of the organisation and hold each against every piece.
+        """
+        return (
+            f"FROM {bounds}, LATERAL (SELECT * FROM {self._table(source)} r "
+            f"WHERE r.organization_id = %(organization)s::uuid AND {key} >= _first AND {key} < _last{more} OFFSET 0"
+            f") AS r WHERE true{self._conditions}"
+        )
 
     def _table(self, source: Source) -> str:
         if source is Source.EVENTS:
@@ -121,9 +131,6 @@ class PartCompiler:
         name = f"{self._prefix}_{source.value}"
         self._parameters |= {f"{name}_firsts": firsts, f"{name}_lasts": lasts}
         return f"unnest(%({name}_firsts)s::{kind}[], %({name}_lasts)s::{kind}[]) AS piece (_first, _last)"
-
-    def _where(self) -> str:
-        return f" WHERE r.organization_id = %(organization)s::uuid{self._conditions}"
 
     def _window(self, moment: str) -> str:
         """SQL for the start of the answer's window that holds a moment."""

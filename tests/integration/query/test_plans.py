@@ -118,6 +118,24 @@ def test_every_read_of_the_four_hottest_queries_is_by_index(database: Any, catal
         assert any(node.get("Parent Relationship") == "InitPlan" for node in nodes(plan)), body
 
 
+def test_each_of_many_pieces_is_read_by_the_index(feed: Any, database: Any, catalog: Any, many: str) -> None:
+    """And not all rows of the organisation held against each, however dear the index seems to the planner."""
+    name = feed.one("SELECT quote_ident(current_database())")
+    feed.administrator.execute(f"ALTER DATABASE {name} SET random_page_cost = 100".encode())
+    feed.administrator.execute(
+        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) "
+        "SELECT %s, 'command_executions', %s + n * interval '2 hours' FROM generate_series(1, 300) AS n",
+        [many, FIRST],
+    )
+    plan = asyncio.run(plan_of(database, catalog, many, {**RANGE, "aggregation_window": "1d"}))
+    joins = [node for node in nodes(plan) if "Join" in node["Node Type"] or node["Node Type"] == "Nested Loop"]
+    assert joins
+    for node in joins:
+        assert node["Node Type"] == "Nested Loop", node
+        assert "Join Filter" not in node, node
+    assert max(node["Actual Loops"] for node in nodes(plan) if "Relation Name" in node) > 200
+
+
 #: Days of stored events, and events of each, all stored a day after they happened.
 DAYS, EACH = 6, 10_000
 INSERT = (
