@@ -17,6 +17,7 @@ from benchmarks.progress import show
 from benchmarks.result import Result
 from totalizer.errors import OperationError
 from totalizer.ops.console import OUT, exit_code_of
+from totalizer.telemetry import configure_logging
 
 #: Every benchmark: its module is called like it and has `run(quick) -> Iterator[Result]`.
 BENCHMARKS = {
@@ -65,6 +66,7 @@ def main(
     for option in chosen:
         if option not in signature(module.run).parameters:
             raise OperationError(f"--{option} is not for {name}; `script/bench --help` says for which it is")
+    configure_logging("warning", "benchmark")  # standard output is for results
     run = module.run(quick, **chosen) if memory is None else module.run_memory(memory)
     with closing(run):
         for result in _written(run):
