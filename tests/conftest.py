@@ -13,9 +13,8 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from crash import tally
-from support import SECRET, Cluster, Database, RunningStack, Stack, new_organization, unavailable
+from support import SECRET, Cluster, Database, RunningStack, Stack, new_organization, running_valkey
 from totalizer.catalog import Catalog, load_catalog
-from totalizer.errors import OperationError
 from totalizer.ops.embedded import EmbeddedPostgres, EmbeddedValkey
 
 #: Lines of a failure that are told at once.
@@ -95,13 +94,8 @@ def empty_database(cluster: Cluster) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
     """A module's own server."""
-    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey"))
-    try:
-        server.start()
-    except OperationError as error:
-        unavailable(str(error))
-    yield server
-    server.stop()
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

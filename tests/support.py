@@ -21,8 +21,9 @@ import pytest
 from psycopg import Connection
 
 from totalizer.catalog import Catalog, load_catalog
+from totalizer.errors import OperationError
 from totalizer.journal import Position
-from totalizer.ops.embedded import EmbeddedPostgres
+from totalizer.ops.embedded import EmbeddedPostgres, EmbeddedValkey
 from totalizer.query.completeness import LocalJournals
 from totalizer.store.keys import create_key, create_organization
 from totalizer.store.migrate import migrate
@@ -39,6 +40,20 @@ def unavailable(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"needed in CI: {reason}")
     pytest.skip(reason)
+
+
+@contextlib.contextmanager
+def running_valkey(folder: Path) -> Iterator[EmbeddedValkey]:
+    """A Redis-protocol server on an existing folder; what needs it is skipped where it does not start."""
+    server = EmbeddedValkey(folder)
+    try:
+        server.start()
+    except OperationError as error:
+        unavailable(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:

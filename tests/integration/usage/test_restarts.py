@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from support import unavailable, wait_until
-from totalizer.errors import OperationError
+from support import running_valkey, wait_until
 from totalizer.ops.embedded import EmbeddedValkey
 from usage_shop import Shop
 
@@ -89,14 +88,10 @@ class Trackers:
 
 @pytest.fixture
 def own_valkey(tmp_path: Path) -> Iterator[EmbeddedValkey]:
-    server = EmbeddedValkey(tmp_path / "v")
-    (tmp_path / "v").mkdir()
-    try:
-        server.start()
-    except OperationError as error:
-        unavailable(str(error))
-    yield server
-    server.stop()
+    folder = tmp_path / "v"
+    folder.mkdir()
+    with running_valkey(folder) as server:
+        yield server
 
 
 @pytest.fixture
