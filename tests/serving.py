@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from support import RunningStack, free_port, wait_until
+from support import RunningStack, free_port, of_each, wait_until
 
 COMMAND = {
     "user_id": "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11", "command_name": "plan", "execution_time_ms": 15,
@@ -80,7 +80,8 @@ class Served:
     def workers(self) -> set[int]:
         """The process ids of those that serve, and of those that still end."""
         children = psutil.Process(self.process.pid).children()
-        return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
+        states = of_each(children, lambda child: (child.pid, child.status()))
+        return {pid for pid, status in states if status != psutil.STATUS_ZOMBIE}
 
     def stop(self) -> int:
         """End it; returns the exit code."""

@@ -11,11 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import psutil
 import psycopg
 import pytest
 from psycopg import Connection
@@ -33,6 +34,8 @@ from totalizer.store.roles import SEARCH_PATH, Role, role_dsn
 SECRET = "a secret for tests"
 #: Seconds after which waiting for something that should happen fails the test.
 PATIENCE_S = 60.0
+
+T = TypeVar("T")
 
 
 def unavailable(reason: str) -> None:
@@ -62,6 +65,29 @@ def wait_until(condition: Callable[[], bool], what: str, patience_s: float = PAT
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {patience_s} s"
         time.sleep(0.02)
+
+
+def of_each(processes: Iterable[psutil.Process], read: Callable[[psutil.Process], T]) -> list[T]:
+    """What `read` says of each process that still runs: PostgreSQL and pools of workers begin and end some at will."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(read(process))
+    return found
+
+
+def family_of(pid: int) -> list[psutil.Process]:
+    """A process and all that descend from it, itself last; empty if it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return [*process.children(recursive=True), process]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_tree(pid: int) -> None:
+    """SIGKILL a process and all that descend from it."""
+    of_each(family_of(pid), psutil.Process.kill)
 
 
 def free_port() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from support import RunningStack, Stack, new_organization, unavailable, wait_until
+from support import RunningStack, Stack, kill_tree, new_organization, unavailable, wait_until
 from totalizer.ops.embedded import EmbeddedPostgres
 from totalizer.store.roles import Role
 
@@ -151,18 +151,6 @@ def pids(stack: Stack) -> dict[str, int]:
     except FileNotFoundError:
         return {}
     return found
-
-
-def kill_tree(pid: int) -> None:
-    """SIGKILL a process and its children."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        for victim in [*process.children(recursive=True), process]:
-            victim.kill()
-    except psutil.NoSuchProcess:
-        return
 
 
 def test_postgresql_killed_while_loading(own_stack: Stack) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import requests
 import segment.analytics.client
@@ -22,7 +21,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from lossy_proxy import lossy_proxy
-from support import RunningStack, Stack, new_organization, unavailable, wait_until
+from support import RunningStack, Stack, kill_tree, new_organization, unavailable, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,7 @@ def kill_api(stack: Stack) -> None:
     """SIGKILL the API and its workers; returns when another is started in its place."""
     before = api_of(stack)
     assert before is not None
-    process = psutil.Process(before)
-    for victim in [*process.children(recursive=True), process]:
-        victim.kill()
+    kill_tree(before)
     wait_until(lambda: api_of(stack) not in (None, before), "a restart of the API")
 
 

@@ -13,8 +13,8 @@ import pytest
 import redis
 import urllib3
 
-from acceptance.test_faults import kill_tree, pids
-from support import RunningStack, Stack, new_organization, wait_until
+from acceptance.test_faults import pids
+from support import RunningStack, Stack, kill_tree, new_organization, wait_until
 
 USER = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
 EVENT = {"user_id": USER, "command_name": "plan", "execution_time_ms": 5, "status": "success"}

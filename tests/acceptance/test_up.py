@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
+from support import family_of, of_each
 from totalizer.ops.embedded import EmbeddedPostgres
 from totalizer.ops.state import State, read_state
 from totalizer.store.audit import os_user
@@ -161,19 +162,24 @@ def test_first_start_events_stop_and_second_start(install: Install) -> None:
 
 def test_idle_it_is_small_and_listens_on_one_port(install: Install) -> None:
     child = install.up()
-    processes = [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]
-    # Memory that processes share is counted once.
-    total = sum(getattr(process.memory_full_info(), "pss", process.memory_info().rss) for process in processes)
-    assert total < MEMORY_BYTES_MAX
-    ports = {
-        connection.laddr.port
-        for process in processes
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert ports == {install.port}
-    names = "".join(" ".join(process.cmdline()) for process in processes)
-    assert (install.home / "secret").read_text().strip() not in names
+    processes = family_of(child.pid)
+    memory = of_each(processes, memory_of)
+    assert len(memory) > len(install.state().pids)
+    assert sum(memory) < MEMORY_BYTES_MAX
+    assert set().union(*of_each(processes, listened_to)) == {install.port}
+    secret = (install.home / "secret").read_text().strip()
+    assert [line for line in of_each(processes, psutil.Process.cmdline) if secret in " ".join(line)] == []
+
+
+def memory_of(process: psutil.Process) -> int:
+    """Its bytes; what processes share is counted once."""
+    return int(getattr(process.memory_full_info(), "pss", process.memory_info().rss))
+
+
+def listened_to(process: psutil.Process) -> set[int]:
+    """The TCP ports it waits for connections at."""
+    connections = process.net_connections("inet")
+    return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
 def test_commands_find_the_running_stack(install: Install) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import urllib3
 from celery import Celery
 
 from scheduled import Process, environment_of, running, runs_of, settings_of
-from support import Cluster, Database, free_port, wait_until
+from support import Cluster, Database, free_port, of_each, wait_until
 from totalizer.errors import OperationError
 from totalizer.jobs.celery_config import task_name
 from totalizer.jobs.celery_tasks import make_app
@@ -136,16 +137,13 @@ def test_a_task_whose_process_is_killed_is_done_by_another_once(place: Place) ->
     worker = place.worker()
     result = place.send("compact_ledger_task")
     wait_until(lambda: place.states("compact_ledger") == ["running"], "its begin")
-    [busy] = [child for child in psutil.Process(worker.process.pid).children() if _is_at_work(child)]
-    busy.kill()
+    pool = psutil.Process(worker.process.pid).children()
+    # The process of the pool that runs the task has a thread more, which watches its limits.
+    [busy] = [pid for pid, threads in of_each(pool, lambda child: (child.pid, child.num_threads())) if threads > 1]
+    os.kill(busy, signal.SIGKILL)
     block.rollback()
     assert result.get(timeout=60)["status"] == "done"
     assert place.states("compact_ledger", "state, attempt") == [("lost", 1), ("done", 2)]
-
-
-def _is_at_work(child: psutil.Process) -> bool:
-    """True for the pool process that runs the task: it has a thread more, which watches its limits."""
-    return child.num_threads() > 1
 
 
 def test_a_worker_that_is_killed_is_replaced_by_the_next_look(place: Place) -> None:
