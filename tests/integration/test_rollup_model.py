@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -223,7 +224,8 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def play(cluster: Any, folder: Path, operations: list[str], rng: random.Random) -> None:
     with cluster.database() as database:
-        feed = Feed(database, folder / f"journal{rng.randrange(10**12)}", cluster.catalog)
+        # Never that of an example before: seeds come again, and what it holds is of another database.
+        feed = Feed(database, Path(tempfile.mkdtemp(dir=folder)), cluster.catalog)
         try:
             game = Play(feed, rng)
             for operation in operations:

@@ -8,7 +8,7 @@ import pytest
 
 from totalizer.errors import OperationError
 from totalizer.rollup import refresh as engine
-from totalizer.rollup.marks import BACKFILL, LIVE, turns
+from totalizer.rollup.marks import BACKFILL, LIVE, WORK_TABLES, turns
 from totalizer.rollup.refresh import refresh, refresh_shards
 from totalizer.rollup.verify import verify
 from totalizer.rollup.zones import check_zones, set_zone
@@ -93,7 +93,7 @@ def test_many_live_marks_are_worked_off_in_spans_of_time_and_event_types_take_tu
 
         def call(connection: Any, event_type: str, *more: Any) -> Any:
             done = really(connection, event_type, *more)
-            seen.append((name, event_type, done if isinstance(done, int) else done.buckets))
+            seen.append((name, event_type, done.buckets))
             return done
 
         return call
@@ -104,6 +104,87 @@ def test_many_live_marks_are_worked_off_in_spans_of_time_and_event_types_take_tu
     assert [each for each in seen if each[1] == "agent_interactions"] == [("refresh_shards", "agent_interactions", 2)]
     pieces = [(name, buckets) for name, event_type, buckets in seen if event_type == "command_executions"]
     assert pieces == [("refresh_shards", 8), *[("backfill", 1)] * 16]
+    assert all(balance.exact for balance in verify(feed.reader))
+
+
+@pytest.mark.parametrize("priority", [LIVE, BACKFILL])
+def test_weeks_and_months_are_computed_with_the_last_mark_in_them(
+    feed: Any, command: Any, monkeypatch: Any, priority: int
+) -> None:
+    monkeypatch.setattr(engine, "BACKFILL_EVENTS_MAX", 0)  # so that a span is as short as it can be
+    organization = filled(feed, command, "America/Lima")
+    feed.send(organization, command_executions=[command(executed_at="2025-02-01T05:00:00Z")])
+    feed.load()
+    feed.administrator.execute("UPDATE totalizer.dirty_marks SET priority = %s", [priority])
+    shards = [turn.shard for turn in turns(feed.reader)]
+    feed.reader.execute(WORK_TABLES)
+
+    def spans(count: int) -> tuple[list[str], list[str]]:
+        for _ in range(count):
+            assert engine.backfill(feed.reader, "command_executions", shards, priority).buckets == 1
+        # What is left out of a comparison is no mistake.
+        [balance] = verify(feed.reader)
+        assert (balance.mismatches, balance.dirty_buckets) == (
+            {},
+            feed.one("SELECT count(*) FROM totalizer.dirty_marks"),
+        )
+        return tuple(  # type: ignore[return-value]
+            [f"{first:%m-%d}: {executions}" for first, executions in feed.rows(
+                f"SELECT {grain}, sum(executions)::int FROM analytics.command_usage_{suffix} GROUP BY 1 ORDER BY 1"
+            )] for grain, suffix in (("week", "1w"), ("month", "1mo"))
+        )  # fmt: skip
+
+    # Midnight of the first of February there; then the whole of its week, of which January has seven hours more.
+    assert spans(1) == ([], ["02-01: 1"])
+    assert spans(8) == (["01-27: 9"], ["02-01: 1"])
+    assert spans(13) == (["01-27: 9"], ["02-01: 1"])
+    assert spans(1) == (["01-27: 9"], ["01-01: 22", "02-01: 1"])
+    # The first two events are of December there, and of the same week.
+    assert spans(1) == (["01-27: 9"], ["01-01: 22", "02-01: 1"])
+    assert spans(1) == (["12-30: 16", "01-27: 9"], ["12-01: 2", "01-01: 22", "02-01: 1"])
+
+
+def test_a_mark_of_one_rollup_holds_up_the_weeks_of_no_other(feed: Any, command: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "BACKFILL_EVENTS_MAX", 0)
+    organization = filled(feed, command)
+    feed.refresh()
+    feed.administrator.execute("DELETE FROM analytics.command_usage_1w")
+    feed.administrator.execute(MARK, [organization, BACKFILL, "another"])
+    feed.administrator.execute(
+        "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket, priority) "
+        "VALUES (%s, 'command_executions', '2025-01-02T21:00:00Z', %s)",
+        [organization, BACKFILL],
+    )
+    [turn] = turns(feed.reader)
+    assert engine.backfill(feed.reader, "command_executions", [turn.shard]).buckets == 1
+    assert feed.rows("SELECT week::text, sum(executions)::int FROM analytics.command_usage_1w GROUP BY 1") == [
+        ("2024-12-30", 16)
+    ]
+
+
+def test_what_is_older_is_computed_while_newer_events_keep_coming(feed: Any, command: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "MARKS_MAX", 8)
+    monkeypatch.setattr(engine, "DENSE_BUCKETS_MIN", 1)
+    monkeypatch.setattr(engine, "BACKFILL_EVENTS_MAX", 0)
+    organization = filled(feed, command)
+    really, left = engine.backfill, []
+
+    def busy(connection: Any, *more: Any, **named: Any) -> Any:
+        done = really(connection, *more, **named)
+        left.append(feed.one("SELECT count(*) FROM totalizer.dirty_marks WHERE bucket < '2025-02-01Z'"))
+        if len(left) < 100 and left[-1]:
+            feed.administrator.execute(
+                "INSERT INTO totalizer.dirty_marks (organization_id, event_type, bucket) "
+                "VALUES (%s, 'command_executions', '2025-03-01Z')",
+                [organization],
+            )
+        return done
+
+    monkeypatch.setattr(engine, "backfill", busy)
+    feed.refresh()
+    # Eight are taken at first; then each turn has one of the new and one of the old.
+    assert left[:5] == [15, 15, 14, 14, 13]
+    assert len(left) < 100
     assert all(balance.exact for balance in verify(feed.reader))
 
 

@@ -17,6 +17,7 @@ from totalizer.window import BASE, Grain
 #: Above this many separate spans of events, and of any grain, near ones are read together with what is between them.
 PIECES_MAX = 500
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+_DAY = timedelta(days=1)
 
 
 class Period(NamedTuple):
@@ -143,7 +144,9 @@ def make_plan(
     held = merged([*by_day, *(span for parts in spans.values() for span in parts), *minutes])
     spans[Source.MINUTE] = minutes
     spans[Source.EVENTS] = without([Span(period.start, period.end)], held)
-    pieces, missing = _above(Pieces(_coarse(period, days, kept), spans), floors, day_starts)
+    # A week or month that is behind may be so in other places than its marks name.
+    alone = _dates_of(dirty, period.zone) if stale else set()
+    pieces, missing = _above(Pieces(_coarse(period, days, kept, alone), spans), floors, day_starts)
     return Plan(pieces, dirty, dirty if stale else [], missing)
 
 
@@ -209,8 +212,19 @@ def _leaving_out(days: Days, left_out: set[date]) -> list[Days]:
     return result
 
 
-def _coarse(period: Period, days: Sequence[Days], kept: Container[Source]) -> dict[Source, list[Days]]:
-    """Days as months, weeks and days, none reaching over the edge of a window."""
+def _dates_of(spans: Sequence[Span], zone: ZoneInfo) -> set[date]:
+    """The local days that spans may lie in; near a clock change the day beside is one."""
+    found: set[date] = set()
+    for span in spans:
+        first, last = span.start.astimezone(zone).date() - _DAY, span.end.astimezone(zone).date() + _DAY
+        found |= {first + timedelta(days=number) for number in range((last - first).days + 1)}
+    return found
+
+
+def _coarse(
+    period: Period, days: Sequence[Days], kept: Container[Source], alone: set[date]
+) -> dict[Source, list[Days]]:
+    """Days as months, weeks and days, none reaching over the edge of a window; some of the days are read as such."""
     if period.windows.grain is Grain.DAY:
         return {Source.DAY: joined(list(days))}
     edges = [] if period.edges is None else period.edges.days
@@ -218,9 +232,11 @@ def _coarse(period: Period, days: Sequence[Days], kept: Container[Source]) -> di
     for part in days:
         inner = edges[bisect_right(edges, part.first) : bisect_left(edges, part.end)]
         cuts = [part.first, *inner, part.end]
-        for first, end in pairwise(cuts):
-            for source, parts in divided(Days(first, end)).items():
-                found[source if source in kept else Source.DAY] += parts
+        for window in (Days(*each) for each in pairwise(cuts)):
+            found[Source.DAY] += [Days(day, day + _DAY) for day in sorted(alone) if window.first <= day < window.end]
+            for rest in _leaving_out(window, alone):
+                for source, parts in divided(rest).items():
+                    found[source if source in kept else Source.DAY] += parts
     return {source: joined(parts) for source, parts in found.items()}
 
 

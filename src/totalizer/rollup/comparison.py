@@ -218,10 +218,13 @@ def _behind(rollup: Rollup, level: Level, part: Part) -> str:
         )
     bounds = " AND m.bucket > %(starts)s - interval '15 minutes'" if part.starts is not None else ""
     bounds += f" AND m.bucket < %(ends_{level.suffix})s" if part.ends is not None else ""
-    # A grain changes with the one it is made from, but where it is being filled or its zone has changed.
+    # Hours and days change with the quarters, but where they are being filled or their zone has changed. A week or
+    # month may wait for the last mark in it.
     allowed = f"m.scope = 'days' OR m.rollup = '{rollup.name}'"
     if level.source is None:
         allowed = f"m.scope = 'events' AND (m.rollup IS NULL OR m.rollup = '{rollup.name}')"
+    elif level in (WEEK, MONTH):
+        allowed = f"m.rollup IS NULL OR m.rollup = '{rollup.name}'"
     return (
         f"SELECT DISTINCT m.organization_id, {key} AS key FROM {tables} "
         f"WHERE m.event_type = '{rollup.event_type}' AND ({allowed}) AND "

@@ -24,7 +24,8 @@ WORK_TABLES = """
         organization_id uuid, _bucket timestamptz, _scope text, _rollup text
     ) ON COMMIT DELETE ROWS;
     CREATE TEMP TABLE IF NOT EXISTS work_days (
-        organization_id uuid, _day date, _starts timestamptz, _ends timestamptz, _rollup text
+        organization_id uuid, _day date, _starts timestamptz, _ends timestamptz, _rollup text,
+        _week_later boolean NOT NULL DEFAULT false, _month_later boolean NOT NULL DEFAULT false
     ) ON COMMIT DELETE ROWS"""
 
 # One probe of the index for each event type and shard, however many marks wait.
@@ -37,7 +38,7 @@ _TURNS = f"""
 _NEWEST = """
     SELECT max(newest) FROM unnest(%(shards)s::smallint[]) AS shard, LATERAL (
         SELECT bucket AS newest FROM totalizer.dirty_marks m
-        WHERE m.event_type = %(type)s AND m.shard = shard.shard AND m.priority = %(priority)s
+        WHERE m.event_type = %(type)s AND m.shard = shard.shard AND m.priority = %(priority)s AND m.bucket < %(before)s
         ORDER BY bucket DESC LIMIT 1
     ) AS first"""
 
@@ -46,7 +47,8 @@ _LOOK = """
     WITH once AS MATERIALIZED (
         SELECT DISTINCT organization_id, bucket, scope, rollup FROM unnest(%(shards)s::smallint[]) AS s (n), LATERAL (
             SELECT organization_id, bucket, scope, rollup FROM totalizer.dirty_marks
-            WHERE event_type = %(type)s AND shard = s.n AND priority = %(priority)s AND bucket >= %(from)s
+            WHERE event_type = %(type)s AND shard = s.n AND priority = %(priority)s
+              AND bucket BETWEEN %(since)s AND %(until)s
             ORDER BY bucket DESC LIMIT %(limit)s
         ) AS newest
     ) INSERT INTO work SELECT organization_id, bucket, scope, rollup FROM once t
@@ -72,7 +74,7 @@ _SPARE = """
 
 # Each moment is looked up once for each zone, not for each organisation.
 _DAYS = """
-    INSERT INTO work_days
+    INSERT INTO work_days (organization_id, _day, _starts, _ends, _rollup)
     WITH buckets AS MATERIALIZED (
         SELECT DISTINCT time_zone, _bucket FROM work JOIN totalizer.organizations o ON o.id = organization_id
     ), days AS MATERIALIZED (
@@ -86,6 +88,24 @@ _DAYS = """
     FROM work JOIN totalizer.organizations o ON o.id = organization_id
     JOIN days ON days.time_zone = o.time_zone AND days._bucket = work._bucket
     WHERE starts <= days._bucket AND days._bucket < ends"""
+
+# A week or month of which more marks wait is computed with the last of them. A mark below the raw floor is no reason to
+# wait: it goes without anything being computed.
+_LATER = """
+    UPDATE work_days d SET _week_later = {week}, _month_later = {month}
+    FROM totalizer.organizations o WHERE o.id = d.organization_id""".format(
+    **{
+        grain: f"""EXISTS (
+        SELECT FROM totalizer.dirty_marks m
+        WHERE m.organization_id = d.organization_id AND m.event_type = %(type)s
+          AND m.bucket >= date_trunc('{grain}', _day::timestamp) AT TIME ZONE time_zone
+          AND m.bucket < (date_trunc('{grain}', _day::timestamp) + interval '1 {grain}') AT TIME ZONE time_zone
+          AND (m.rollup IS NULL OR m.rollup = d._rollup)
+          AND m.bucket >= (SELECT coalesce(max(raw_floor), '-infinity') FROM totalizer.retention_floors
+                           WHERE event_type = %(type)s))"""
+        for grain in ("week", "month")
+    }
+)
 
 _SUMMARY = """
     SELECT count(*), count(*) FILTER (WHERE _scope = 'events'),
@@ -126,9 +146,13 @@ def turns(connection: Connection[Any]) -> list[Turn]:
     return [Turn(*row) for row in connection.execute(_TURNS).fetchall()]
 
 
-def newest(connection: Connection[Any], event_type: str, shards: Sequence[int], priority: int) -> datetime | None:
-    """The newest marked bucket."""
-    row = connection.execute(_NEWEST, {"type": event_type, "shards": list(shards), "priority": priority}).fetchone()
+def newest(
+    connection: Connection[Any], event_type: str, shards: Sequence[int], priority: int, before: datetime
+) -> datetime | None:
+    """The newest marked bucket before a moment."""
+    row = connection.execute(
+        _NEWEST, {"type": event_type, "shards": list(shards), "priority": priority, "before": before}
+    ).fetchone()
     assert row is not None
     bucket: datetime | None = row[0]
     return bucket
@@ -136,7 +160,7 @@ def newest(connection: Connection[Any], event_type: str, shards: Sequence[int], 
 
 def look(
     connection: Connection[Any], event_type: str, shards: Sequence[int], priority: int, limit: int,
-    since: datetime | None = None,
+    since: datetime | None = None, until: datetime | None = None,
 ) -> int:  # fmt: skip
     """Put what the newest marks name into `work`; the marks stay.
 
@@ -144,7 +168,7 @@ def look(
         connection: in a transaction that has the shards' locks.
         event_type, shards, priority: of the marks.
         limit: the most marks of one shard.
-        since: the oldest bucket; None for any.
+        since, until: the oldest and the newest bucket; None for any.
 
     Returns:
         How many rows `work` has.
@@ -156,7 +180,8 @@ def look(
             "shards": list(shards),
             "priority": priority,
             "limit": limit,
-            "from": since or "-infinity",
+            "since": since or "-infinity",
+            "until": until or "infinity",
         },
     ).rowcount
     if found:
@@ -188,12 +213,20 @@ def keep_within(connection: Connection[Any], event_type: EventType, events_max: 
     return left_out.rowcount > 0
 
 
-def settle(connection: Connection[Any], event_type: str) -> Work:
-    """Delete the marks that `work` stands for, and find the days it lies in."""
+def settle(connection: Connection[Any], event_type: str, *, more: bool) -> Work:
+    """Delete the marks that `work` stands for, and find the days it lies in.
+
+    Args:
+        connection: in a transaction that has the shards' locks.
+        event_type: of the marks.
+        more: True if marks may have been left out: weeks and months that have some are then left to the last of them.
+    """
     connection.execute(_SETTLE, {"type": event_type})
     connection.execute(_SPARE, {"type": event_type})
     connection.execute(_DAYS)
     connection.execute("ANALYZE work_days")
+    if more:
+        connection.execute(_LATER, {"type": event_type})
     row = connection.execute(_SUMMARY).fetchone()
     assert row is not None
     rows, of_events, organizations, starts, last, rollups = row

@@ -46,6 +46,8 @@ DENSE_ORGANIZATIONS_MAX = 50
 _MEMORY = "SET LOCAL work_mem = '64MB'"
 #: Weeks begin there, and so do the spans of a backfill.
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
+#: Nothing is marked so late.
+_END = datetime.max.replace(tzinfo=UTC)
 
 
 class Refreshed(NamedTuple):
@@ -66,12 +68,14 @@ class Piece(NamedTuple):
     Attributes:
         buckets: base buckets recomputed.
         shards: of how many shards.
-        more: True if its bounds, and not the end of the marks, ended it.
+        more: True if its bounds, and not the end of the marks, may have ended it.
+        starts: where its span of time begins; None if it took no span.
     """
 
     buckets: int
     shards: int
     more: bool
+    starts: datetime | None = None
 
 
 def refresh(connection: Connection[Any]) -> Refreshed:
@@ -91,10 +95,10 @@ def refresh(connection: Connection[Any]) -> Refreshed:
     if not waiting:
         return Refreshed()
     connection.execute(WORK_TABLES)
-    buckets, in_spans = 0, set[str]()
+    buckets, reached = 0, dict[str, datetime]()
     while True:
         live = _by_type(waiting, LIVE)
-        pieces = [_refresh_live(connection, event_type, shards, in_spans) for event_type, shards in live.items()]
+        pieces = [_refresh_live(connection, event_type, shards, reached) for event_type, shards in live.items()]
         buckets += sum(piece.buckets for piece in pieces)
         if not any(piece.more for piece in pieces):
             skipped = sum(len(shards) for shards in live.values()) - sum(piece.shards for piece in pieces)
@@ -102,19 +106,38 @@ def refresh(connection: Connection[Any]) -> Refreshed:
         waiting = turns(connection)
 
 
-def _refresh_live(connection: Connection[Any], event_type: str, shards: Sequence[int], in_spans: set[str]) -> Piece:
-    """One turn of an event type with live marks; whether the next is a span of time is noted in `in_spans`."""
-    if event_type in in_spans:
-        buckets = backfill(connection, event_type, shards, LIVE)
-        if buckets < DENSE_BUCKETS_MIN:
-            in_spans.remove(event_type)
-        return Piece(buckets, len(shards), more=buckets > 0)
-    together = [shards[first : first + SHARDS_TOGETHER] for first in range(0, len(shards), SHARDS_TOGETHER)]
-    pieces = [piece for each in together if (piece := refresh_shards(connection, event_type, each))]
-    more = any(piece.more for piece in pieces)
-    if more:
-        in_spans.add(event_type)
+def _refresh_live(
+    connection: Connection[Any], event_type: str, shards: Sequence[int], reached: dict[str, datetime]
+) -> Piece:
+    """One turn of an event type with live marks.
+
+    Args:
+        connection, event_type, shards: as of `refresh_shards`.
+        reached: by event type that is worked off in spans of time, how far back; the next turn is noted there.
+    """
+    if event_type in reached:
+        pieces = _two_spans(connection, event_type, shards, reached.pop(event_type))
+        more = sum(piece.buckets for piece in pieces) > 0
+        if sum(piece.buckets for piece in pieces) >= DENSE_BUCKETS_MIN and pieces[-1].starts is not None:
+            reached[event_type] = pieces[-1].starts
+    else:
+        together = [shards[first : first + SHARDS_TOGETHER] for first in range(0, len(shards), SHARDS_TOGETHER)]
+        pieces = [piece for each in together if (piece := refresh_shards(connection, event_type, each))]
+        more = any(piece.more for piece in pieces)
+        if more:
+            reached[event_type] = _END
     return Piece(sum(piece.buckets for piece in pieces), sum(piece.shards for piece in pieces), more)
+
+
+def _two_spans(connection: Connection[Any], event_type: str, shards: Sequence[int], reached: datetime) -> list[Piece]:
+    """Work off the newest span of time and, if that is not next to what is done, the one that is.
+
+    Else those who send all the time would keep what is older from ever being computed.
+    """
+    first = backfill(connection, event_type, shards, LIVE)
+    if first.starts is None or first.starts < reached:
+        return [first]
+    return [first._replace(shards=0), backfill(connection, event_type, shards, LIVE, before=reached)]
 
 
 def _by_type(waiting: Sequence[Turn], priority: int) -> dict[str, list[int]]:
@@ -133,7 +156,8 @@ def _backfill_all(connection: Connection[Any]) -> int:
         shards = _by_type(waiting, BACKFILL)
         if not shards or (buckets and waiting[0].priority == LIVE):
             return buckets
-        done = next((done for name, each in shards.items() if (done := backfill(connection, name, each))), 0)
+        pieces = (backfill(connection, event_type, each) for event_type, each in shards.items())
+        done = next((piece.buckets for piece in pieces if piece.buckets), 0)
         if not done:
             return buckets
         buckets += done
@@ -158,32 +182,37 @@ def refresh_shards(connection: Connection[Any], event_type: str, shards: Sequenc
             connection.execute(_MEMORY)
         declared = read_rollups(connection, event_type)
         cut = keep_within(connection, declared[0], EVENTS_MAX)
-        buckets = _recompute(connection, *declared)
+        more = cut or found > limit // 2
+        buckets = _recompute(connection, *declared, more=more)
     _passed(Failpoint.SHARD_COMMITTED)
-    return Piece(buckets, len(mine), more=cut or buckets > limit // 2)
+    return Piece(buckets, len(mine), more)
 
 
-def backfill(connection: Connection[Any], event_type: str, shards: Sequence[int], priority: int = BACKFILL) -> int:
+def backfill(
+    connection: Connection[Any], event_type: str, shards: Sequence[int], priority: int = BACKFILL,
+    before: datetime | None = None,
+) -> Piece:  # fmt: skip
     """Recompute the newest marked buckets of a priority, of those shards that nobody else is at.
 
     All of a span of time is done at once, so that its events are read once and not once for each shard.
 
-    Returns:
-        How many buckets; 0 if others are at all of them.
+    Args:
+        connection, event_type, shards, priority: whose marks.
+        before: only what is older than this; None for any.
     """
     with connection.transaction():
         mine = _lock(connection, event_type, shards)
-        last = newest(connection, event_type, mine, priority) if mine else None
+        last = newest(connection, event_type, mine, priority, before or _END) if mine else None
         if last is None:
-            return 0
+            return Piece(0, len(mine), more=False)
         _passed(Failpoint.SHARD_LOCKED)
         declared = read_rollups(connection, event_type)
         since = _piece(connection, declared[0], last)
         connection.execute(_MEMORY)
-        look(connection, event_type, mine, priority, max(1, BACKFILL_MARKS_MAX // len(mine)), since)
-        buckets = _recompute(connection, *declared)
+        look(connection, event_type, mine, priority, max(1, BACKFILL_MARKS_MAX // len(mine)), since, last)
+        buckets = _recompute(connection, *declared, more=True)
     _passed(Failpoint.SHARD_COMMITTED)
-    return buckets
+    return Piece(buckets, len(mine), more=True, starts=since)
 
 
 def _lock(connection: Connection[Any], event_type: str, shards: Sequence[int]) -> list[int]:
@@ -217,14 +246,15 @@ def _estimate(connection: Connection[Any], event_type: EventType, starts: dateti
     return int(row[0][0]["Plan"]["Plan Rows"])
 
 
-def _recompute(connection: Connection[Any], event_type: EventType, rollups: Sequence[Rollup]) -> int:
+def _recompute(connection: Connection[Any], event_type: EventType, rollups: Sequence[Rollup], *, more: bool) -> int:
     """Settle the marks in `work` and compute what they stand for; returns how many buckets.
 
     Args:
         connection: in a transaction that has the shards' locks.
         event_type, rollups: as read under the lock: who adds a rollup waits for it, so none is forgotten here.
+        more: True if marks may be left.
     """
-    work = settle(connection, event_type.name)
+    work = settle(connection, event_type.name, more=more)
     _passed(Failpoint.MARKS_TAKEN)
     form = _form(connection, event_type, work)
     span = {"starts": work.starts, "ends": work.ends}

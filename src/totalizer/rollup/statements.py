@@ -3,7 +3,8 @@
 The temporary table `work` holds the base buckets of this transaction (organization_id, _bucket, _scope, _rollup: null
 for all rollups), `work_days` the local days they lie in (organization_id, _day, _starts, _ends, _rollup). What is
 marked is deleted and inserted anew, so a group that has vanished leaves nothing behind. The columns begin with an
-underscore so that no field of an event can have their names.
+underscore so that no field of an event can have their names. Days whose week or month is to be computed later are told
+apart (_week_later, _month_later).
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ def _work(rollup: Rollup, level: Level) -> str:
     if level is DAY:
         return f"(SELECT DISTINCT organization_id, _day, _starts, _ends FROM work_days WHERE {mine})"
     first = f"date_trunc('{level.key}', _day::timestamp)::date"
-    return f"(SELECT DISTINCT organization_id, {first} AS _{level.key} FROM work_days WHERE {mine})"
+    here = f"{mine} AND NOT _{level.key}_later"
+    return f"(SELECT DISTINCT organization_id, {first} AS _{level.key} FROM work_days WHERE {here})"
 
 
 def _within(level: Level, key: str) -> str:

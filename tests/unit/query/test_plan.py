@@ -195,6 +195,22 @@ def test_what_is_stale_is_named_and_told_from_the_rollups() -> None:
     assert plan_of(period, marks).pieces.spans[Source.EVENTS] == plan.stale
 
 
+def test_what_is_stale_is_read_by_day_since_its_week_and_month_may_be_behind_elsewhere() -> None:
+    period = period_of(datetime(2025, 9, 1, tzinfo=UTC), datetime(2025, 12, 1, tzinfo=UTC), Windows(None), "UTC")
+    plan = plan_of(period, Marks([datetime(2025, 10, 15, 12, tzinfo=UTC)]), stale=True)
+    assert plan.pieces.spans[Source.EVENTS] == []
+    assert plan.pieces.days[Source.MONTH] == [
+        Days(date(2025, 9, 1), date(2025, 10, 1)), Days(date(2025, 11, 1), date(2025, 12, 1)),
+    ]  # fmt: skip
+    assert plan.pieces.days[Source.WEEK] == [
+        Days(date(2025, 10, 6), date(2025, 10, 13)), Days(date(2025, 10, 20), date(2025, 10, 27)),
+    ]  # fmt: skip
+    assert plan.pieces.days[Source.DAY] == [
+        Days(date(2025, 10, 1), date(2025, 10, 6)), Days(date(2025, 10, 13), date(2025, 10, 20)),
+        Days(date(2025, 10, 27), date(2025, 11, 1)),
+    ]  # fmt: skip
+
+
 def test_what_is_removed_is_missing_and_what_is_kept_of_it_is_told() -> None:
     start, floor = datetime(2025, 1, 10, 5, 20, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC)
     period = period_of(start, datetime(2025, 4, 1, tzinfo=UTC), Windows(None), "UTC")
