@@ -1,7 +1,8 @@
 """A stand-in for `python -m totalizer` under the supervisor: `standin.py serve` and so on.
 
-Every start adds a line `name pid` to `<home>/starts`, every graceful end one to `<home>/ends`. A file
-`<home>/fail-<name>` makes that part end at once with code 7; `<home>/stubborn-<name>` makes it ignore SIGTERM.
+Every start adds a line `name pid` to `<home>/starts`, another to `<home>/runs` as soon as it listens to signals, and
+every graceful end one to `<home>/ends`. A file `<home>/fail-<name>` makes that part end at once with code 7;
+`<home>/stubborn-<name>` makes it ignore SIGTERM.
 """
 
 import os
@@ -42,6 +43,7 @@ def run(name: str) -> None:
     if name == "serve":
         server = ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Health)
         threading.Thread(target=server.serve_forever, daemon=True).start()
+    note("runs", f"{name} {os.getpid()}")
     stop.wait()
     note("ends", name)
 

@@ -57,11 +57,22 @@ class Up:
         assert "is ready" in line, line + child.communicate()[1]
         state = read_state(self.home)
         assert state is not None
+        parts = {str(state.pids[name]) for name in ("api", "loader", "scheduler", "monitor")}
+        # Only the API is waited for until it is ready.
+        assert wait_until(lambda: parts <= {line.split()[1] for line in self.text("runs")}, PATIENCE), self.log()
         return child, state
 
-    def lines(self, file: str) -> list[str]:
+    def text(self, file: str) -> list[str]:
         path = self.home / file
-        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+        # A line that is being written has no end yet.
+        return (
+            [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            if path.exists()
+            else []
+        )
+
+    def lines(self, file: str) -> list[str]:
+        return [line.split()[0] for line in self.text(file)]
 
     def wait_for(self, file: str, name: str, times: int) -> None:
         assert wait_until(lambda: self.lines(file).count(name) >= times, PATIENCE), self.log()
