@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from typing import Any
@@ -17,8 +17,8 @@ from totalizer.query.spans import Span, length_of
 from totalizer.query.window_names import written
 from totalizer.window import BASE
 
-#: Digits after the point that an average is shown with.
-AVERAGE_DIGITS = 6
+#: The last digit that an average is shown with.
+AVERAGE_UNIT = Decimal("0.000001")
 #: Stale spans that an answer names; the rest are joined to the last.
 STALE_SPANS_MAX = 100
 #: More digits than a sum can have, so that nothing is rounded on the way; Python's own context keeps 28.
@@ -34,26 +34,31 @@ def shape_rows(work: Work, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, 
         work: what they answer.
         rows: as `combine.Statement` has them.
     """
-    query, answers = work.query, work.choice.answers
-    groups = len(query.group_by)
-    zone = work.periods[0].zone
-    # Only averages and shares are rounded: they rarely end. A sum is told to its last digit.
-    digits = [AVERAGE_DIGITS if each.measure.kind == "avg" or each.over else None for each in answers]
+    groups, zone = work.query.group_by, work.periods[0].zone
+    answers = [(answer.name, _is_rounded(answer)) for answer in work.choice.answers]
+    columns = [*((name, False) for name in groups), *answers]
+    before = 1 + len(columns)
     windows: dict[datetime, str] = {}
     for row in rows:
         if (window := windows.get(row[0])) is None:
             window = windows[row[0]] = row[0].astimezone(zone).isoformat()
-        shown: dict[str, Any] = {"window_start": window}
-        shown |= {name: plain(value) for name, value in zip(query.group_by, row[1:], strict=False)}
-        numbers = [_numbers(answers, digits, row[1 + groups + at * len(answers) :]) for at in range(len(work.periods))]
-        shown |= numbers[0]
-        if len(numbers) > 1:
-            shown |= {"previous": numbers[1], "change": _change(*numbers)}
+        shown = {"window_start": window, **_members(columns, row[1:before])}
+        if len(work.periods) > 1:
+            previous = _members(answers, row[before : before + len(answers)])
+            shown |= {"previous": previous, "change": _change({name: shown[name] for name, _ in answers}, previous)}
         yield shown
 
 
-def _numbers(answers: Sequence[Answered], digits: Sequence[int | None], values: Sequence[Any]) -> dict[str, Any]:
-    return {answer.name: plain(value, places) for answer, value, places in zip(answers, values, digits, strict=False)}
+def _is_rounded(answer: Answered) -> bool:
+    """Only averages and shares are: they rarely end. A sum is told to its last digit."""
+    return answer.measure.kind == "avg" or answer.over is not None
+
+
+def _members(columns: Iterable[tuple[str, bool]], values: Sequence[Any]) -> dict[str, Any]:
+    return {
+        name: value if type(value) in _AS_IT_IS else plain(value, rounded=rounded)
+        for (name, rounded), value in zip(columns, values, strict=True)
+    }
 
 
 def _change(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
@@ -172,24 +177,22 @@ def is_exact(work: Work) -> bool:
     return not any(plan.stale or plan.missing for plans in work.plans for plan in plans)
 
 
-def plain(value: Any, digits: int | None = None) -> Any:
+def plain(value: Any, *, rounded: bool = False) -> Any:
     """A value as JSON has it: decimals without needless digits, ids as text."""
     if type(value) in _AS_IT_IS:
         return value
     if isinstance(value, Decimal):
-        return _plain(value if digits is None or not value.is_finite() else _rounded(value, digits))
+        return _plain(value, rounded)
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value) if isinstance(value, UUID) else value
 
 
-def _rounded(value: Decimal, digits: int) -> Decimal:
-    return value.quantize(Decimal(1).scaleb(-digits), context=_EXACT)
-
-
-def _plain(value: Decimal) -> int | Decimal | None:
-    """A whole number where it is one, else without trailing zeros; every other digit is kept."""
+def _plain(value: Decimal, rounded: bool) -> int | Decimal | None:
+    """A whole number where it is one, else without trailing zeros; every other digit is kept, unless it is rounded."""
     if not value.is_finite():
         return None  # JSON has no such number
-    whole = value.to_integral_value(context=_EXACT)
-    return int(whole) if whole == value else value.normalize(_EXACT)
+    if rounded:
+        value = value.quantize(AVERAGE_UNIT, context=_EXACT)
+    whole = int(value)
+    return whole if whole == value else value.normalize(_EXACT)
