@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from totalizer.catalog import Measure
+from totalizer.catalog import FieldType, Measure
 from totalizer.catalog.measures import estimated, shown
 from totalizer.catalog.quoting import quoted
 from totalizer.query.choose import Answered, Choice
@@ -13,12 +13,17 @@ from totalizer.query.compile import PartCompiler, clock_window
 from totalizer.query.plan import Period, Plan
 from totalizer.query.question import WINDOW, Fill, Query
 
+#: Digits after the point that averages and shares are shown with.
+AVERAGE_DIGITS = 6
+#: Kinds of measure whose number is a value of their field.
+VALUED = ("min", "max", "first", "latest")
+
 
 class Statement(NamedTuple):
     """SQL and its parameters.
 
     Its rows are: start of the window, groups, numbers, the same of the range that is compared, which of the numbers are
-    estimates, sort key.
+    estimates (null: none), the rest of the sort key. Decimals have no needless digits.
     """
 
     sql: str
@@ -86,7 +91,7 @@ def compile_work(work: Work, organization_id: str, page: Page) -> Statement:
     keys = ["window_start", *_group_keys(query)]
     order = _order(query, work.choice)
     numbers = [f"a{number}" for number in range(len(work.choice.answers) * len(work.periods))]
-    columns = ", ".join(["window_start", *map(quoted, query.group_by), *numbers, "estimates", *_named_keys(keys)])
+    columns = ", ".join(["window_start", *map(quoted, query.group_by), *numbers, "estimates", *_named_keys(keys[1:])])
     return Statement(
         f"WITH {', '.join(ctes)}\nSELECT {columns} FROM {source}{_after(query, keys, page.after, parameters)}\n"
         f"ORDER BY {', '.join(order)} LIMIT %(limit)s OFFSET %(offset)s",
@@ -118,11 +123,12 @@ def _answer_columns(work: Work, names: Sequence[str]) -> str:
     count = len(work.choice.answers)
     for period in range(len(work.periods)):
         for number, answer in enumerate(work.choice.answers):
-            columns.append(f"{_number(answer, 'pq'[period])} AS a{period * count + number}")
+            columns.append(f"{_number(work, answer, 'pq'[period])} AS a{period * count + number}")
     conditions = [
         _is_estimate(answer, period) for answer in work.choice.answers for period in "pq"[: len(work.periods)]
     ]
-    return ", ".join([*columns, f"ARRAY[{', '.join(conditions)}]::boolean[] AS estimates"])
+    estimates = "NULL" if set(conditions) == {"false"} else f"ARRAY[{', '.join(conditions)}]"
+    return ", ".join([*columns, f"{estimates}::boolean[] AS estimates"])
 
 
 def _is_estimate(answer: Answered, period: str) -> str:
@@ -139,13 +145,20 @@ def _cast(work: Work, group: str) -> str:
     return "::text" if len(kinds) > 1 else ""
 
 
-def _number(answer: Answered, period: str) -> str:
-    value = _column(f"{period}{answer.part}", answer.measure)
-    if answer.over is None:
-        return value
-    measure, part = answer.over
-    # No events at all have no share; none of some are a share of zero.
-    return f"coalesce({value}, 0)::numeric / nullif({_column(f'{period}{part}', measure)}, 0)"
+def _number(work: Work, answer: Answered, period: str) -> str:
+    measure, value = answer.measure, _column(f"{period}{answer.part}", answer.measure)
+    if answer.over is not None:
+        over, part = answer.over
+        # No events at all have no share; none of some are a share of zero.
+        value = f"coalesce({value}, 0)::numeric / nullif({_column(f'{period}{part}', over)}, 0)"
+    if answer.over is not None or measure.kind == "avg":
+        # Only averages and shares are rounded: they rarely end. A sum is told to its last digit.
+        return f"trim_scale(round({value}, {AVERAGE_DIGITS}))"
+    field = work.choice.parts[answer.part].event_type.field(measure.field or "")
+    has_scale = field is not None and (
+        field.type is FieldType.DECIMAL if measure.kind in VALUED else field.type is not FieldType.INTEGER
+    )
+    return f"trim_scale({value})" if has_scale and measure.kind in ("sum", *VALUED) else value
 
 
 def _joined(query: Query, names: Sequence[str]) -> str:
@@ -184,10 +197,10 @@ def windows_sql(period: Period, parameters: dict[str, Any]) -> str:
     # A zone's hours may begin at any quarter.
     step = min(grain.minutes, 15)
     series = (
-        f"generate_series({clock_window(grain, '%(first_window)s::timestamptz')}, "
+        f"generate_series({clock_window(period, '%(first_window)s::timestamptz')}, "
         f"%(query_end)s::timestamptz - interval '1 microsecond', '{step} minutes')"
     )
-    return f"SELECT DISTINCT {clock_window(grain, 'moment')} AS window_start FROM {series} AS moment"
+    return f"SELECT DISTINCT {clock_window(period, 'moment')} AS window_start FROM {series} AS moment"
 
 
 def _group_keys(query: Query) -> list[str]:

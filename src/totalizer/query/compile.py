@@ -74,7 +74,8 @@ class PartCompiler:
         merged = "".join(f", {state.from_states} AS {quoted(state.column)}" for state in self._states)
         pieces = "\n    UNION ALL\n".join(self._piece(rows, groups) for rows in self.rows())
         found = [f"{prefix}_pieces AS (\n{pieces}\n)"]
-        source, condition = f"{prefix}_pieces", " WHERE window_start IS NOT NULL"
+        # What lies outside the windows of a calendar is in none.
+        source, condition = f"{prefix}_pieces", "" if self._period.edges is None else " WHERE window_start IS NOT NULL"
         if days := self._period.windows.rolling_days:
             found += [
                 f"{prefix}_daily AS (SELECT {keys}{merged} FROM {source} GROUP BY {keys})",
@@ -143,11 +144,11 @@ class PartCompiler:
             number = f"width_bucket({moment}, %({self._prefix}_edges)s::timestamptz[])"
             return f"(%({edges})s::timestamptz[])[{number}]"
         shift = shown.start - period.start
-        start = clock_window(windows.grain, moment)
+        start = clock_window(period, moment)
         if not shift:
             return start
         self._parameters[f"{self._prefix}_shift"] = shift
-        return clock_window(windows.grain, f"({start} + %({self._prefix}_shift)s::interval)")
+        return clock_window(shown, f"({start} + %({self._prefix}_shift)s::interval)")
 
     def _rolled(self, days: int, groups: tuple[str, ...]) -> str:
         """Each day's states in every window that holds it."""
@@ -162,8 +163,10 @@ class PartCompiler:
         )
 
 
-def clock_window(grain: Grain, moment: str) -> str:
-    """SQL for the start of the window of a clock that holds a moment."""
-    if grain is Grain.HOUR:
+def clock_window(period: Period, moment: str) -> str:
+    """SQL for the start of the period's window of a clock that holds a moment."""
+    grain = period.windows.grain
+    assert grain is not None
+    if grain is Grain.HOUR and not period.whole_hours:
         return f"date_trunc('hour', {moment}, %(zone)s)"
     return f"date_bin('{grain.minutes} minutes', {moment}, 'epoch'::timestamptz)"

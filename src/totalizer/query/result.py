@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
-from totalizer.query.choose import Answered
 from totalizer.query.combine import Work
 from totalizer.query.plan import Period
 from totalizer.query.question import Filter, Metric
@@ -17,8 +16,6 @@ from totalizer.query.spans import Span, length_of
 from totalizer.query.window_names import written
 from totalizer.window import BASE
 
-#: The last digit that an average is shown with.
-AVERAGE_UNIT = Decimal("0.000001")
 #: Stale spans that an answer names; the rest are joined to the last.
 STALE_SPANS_MAX = 100
 #: More digits than a sum can have, so that nothing is rounded on the way; Python's own context keeps 28.
@@ -34,9 +31,9 @@ def shape_rows(work: Work, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, 
         work: what they answer.
         rows: as `combine.Statement` has them.
     """
-    groups, zone = work.query.group_by, work.periods[0].zone
-    answers = [(answer.name, _is_rounded(answer)) for answer in work.choice.answers]
-    columns = [*((name, False) for name in groups), *answers]
+    zone = work.periods[0].zone
+    answers = [answer.name for answer in work.choice.answers]
+    columns = [*work.query.group_by, *answers]
     before = 1 + len(columns)
     windows: dict[datetime, str] = {}
     for row in rows:
@@ -45,20 +42,21 @@ def shape_rows(work: Work, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, 
         shown = {"window_start": window, **_members(columns, row[1:before])}
         if len(work.periods) > 1:
             previous = _members(answers, row[before : before + len(answers)])
-            shown |= {"previous": previous, "change": _change({name: shown[name] for name, _ in answers}, previous)}
+            shown |= {"previous": previous, "change": _change({name: shown[name] for name in answers}, previous)}
         yield shown
 
 
-def _is_rounded(answer: Answered) -> bool:
-    """Only averages and shares are: they rarely end. A sum is told to its last digit."""
-    return answer.measure.kind == "avg" or answer.over is not None
-
-
-def _members(columns: Iterable[tuple[str, bool]], values: Sequence[Any]) -> dict[str, Any]:
+def _members(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
     return {
-        name: value if type(value) in _AS_IT_IS else plain(value, rounded=rounded)
-        for (name, rounded), value in zip(columns, values, strict=True)
+        name: value if type(value) in _AS_IT_IS else _shown(value) for name, value in zip(names, values, strict=True)
     }
+
+
+def _shown(value: Any) -> Any:
+    """A value as JSON has it; decimals come without needless digits."""
+    if type(value) is Decimal:
+        return value if value.is_finite() else None
+    return plain(value)
 
 
 def _change(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
@@ -177,22 +175,20 @@ def is_exact(work: Work) -> bool:
     return not any(plan.stale or plan.missing for plans in work.plans for plan in plans)
 
 
-def plain(value: Any, *, rounded: bool = False) -> Any:
+def plain(value: Any) -> Any:
     """A value as JSON has it: decimals without needless digits, ids as text."""
     if type(value) in _AS_IT_IS:
         return value
     if isinstance(value, Decimal):
-        return _plain(value, rounded)
+        return _plain(value)
     if isinstance(value, datetime):
         return value.isoformat()
     return str(value) if isinstance(value, UUID) else value
 
 
-def _plain(value: Decimal, rounded: bool) -> int | Decimal | None:
-    """A whole number where it is one, else without trailing zeros; every other digit is kept, unless it is rounded."""
+def _plain(value: Decimal) -> int | Decimal | None:
+    """A whole number where it is one, else without trailing zeros; every other digit is kept."""
     if not value.is_finite():
         return None  # JSON has no such number
-    if rounded:
-        value = value.quantize(AVERAGE_UNIT, context=_EXACT)
     whole = int(value)
     return whole if whole == value else value.normalize(_EXACT)

@@ -181,8 +181,8 @@ class QueryService:
         query = work.query
         if len(rows) <= query.limit:
             return None
-        keys = 1 + 2 * len(query.group_by)
-        key = list(rows[query.limit - 1][-keys:])
+        row = rows[query.limit - 1]
+        key = [row[0], *row[len(row) - 2 * len(query.group_by) :]]
         return next_cursor(query, organization_id, key, page.offset + query.limit, version)
 
     def _key(self, organization_id: str, question: Any, version: str) -> str:

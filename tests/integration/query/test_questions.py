@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -48,6 +49,42 @@ def acme(feed: Any, command: Any) -> str:
     feed.load()
     feed.refresh()
     return organization
+
+
+LONG = "123456789012.123456"
+
+
+@pytest.mark.parametrize(
+    ("credits", "total", "largest", "mean"),
+    [
+        (["0.10", "0.90"], "1", "0.9", "0.5"),
+        (["1", "0", "0"], "1", "1", "0.333333"),
+        (["2", "0", "1"], "3", "2", "1"),
+        (["0.000001", "0"], "0.000001", "0.000001", "0.000001"),
+        ([LONG], LONG, LONG, LONG),
+        ([LONG, "0.000001"], LONG[:-1] + "7", LONG, "61728394506.061729"),
+        (["100000000000"] * 3, "300000000000", "100000000000", "100000000000"),
+        ([], None, None, None),
+    ],
+)
+def test_sums_are_told_to_their_last_digit_and_shares_to_six_after_the_point(
+    feed: Any, ask: Any, credits: list[str], total: str | None, largest: str | None, mean: str | None
+) -> None:
+    organization = feed.organization()
+    event = {"workspace_id": "w", "resource": "r", "consumed_at": "2025-04-01T10:00:00Z"}
+    if credits:
+        feed.send(organization, credit_consumption=[{**event, "credits": each} for each in credits])
+    feed.load()
+    feed.refresh()
+    question = {
+        **DAY, "event_type": "credit_consumption", "aggregation_window": "total", "fill": "null",
+        "metrics": [
+            "credits", "credits_max", {"name": "each", "measure": "credits", "over": {"measure": "consumptions"}},
+        ],
+    }  # fmt: skip
+    reply = ask.reply(organization, question)
+    [row] = json.loads(reply.body, parse_int=str, parse_float=str)["data"]
+    assert (row["credits"], row["credits_max"], row["each"]) == (total, largest, mean)
 
 
 def test_metrics_of_several_types_stand_side_by_side(ask: Any, acme: str) -> None:

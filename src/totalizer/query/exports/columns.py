@@ -6,7 +6,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from totalizer.catalog import EventType, Field, FieldType
-from totalizer.query.combine import Work
+from totalizer.query.combine import AVERAGE_DIGITS, Work
 
 
 class Kind(Enum):
@@ -37,8 +37,6 @@ class Column(NamedTuple):
 
 
 _KINDS = {field_type: Kind(field_type.value) for field_type in FieldType}
-#: Digits after the point of averages and shares, as answers have them.
-_SHARE_DIGITS = 6
 
 
 def event_columns(event_type: EventType) -> list[Column]:
@@ -73,7 +71,7 @@ def _number_column(work: Work, place: int) -> Column:
     answer = work.choice.answers[place]
     measure = answer.measure
     if answer.over is not None or measure.kind == "avg":
-        return Column(answer.name, Kind.DECIMAL, _SHARE_DIGITS)
+        return Column(answer.name, Kind.DECIMAL, AVERAGE_DIGITS)
     if measure.kind in ("count", "unique"):
         return Column(answer.name, Kind.INTEGER)
     if measure.kind == "quantiles":
