@@ -46,8 +46,10 @@ class Planner:
     ) -> None:
         self._connection, self._catalog = connection, catalog
         self._organization_id, self._state, self._limits = organization_id, state, limits
-        #: By event type: a dashboard asks about each several times.
+        # What the snapshot has said already: a dashboard asks about each event type and range several times.
         self._known_floors: dict[str, Floors] = {}
+        self._known_marks: dict[tuple[str, datetime, datetime], Marks] = {}
+        self._known_starts: dict[str, dict[date, datetime]] = {}
 
     async def plan(self, query: Query) -> Work:
         """The work that answers a query.
@@ -95,7 +97,10 @@ class Planner:
         floors = self._known_floors.get(part.event_type.name)
         if floors is None:
             floors = self._known_floors[part.event_type.name] = await self._floors(part)
-        marks = await self._marks(part, period, floors)
+        where = (part.rollup.name, period.start, period.end)
+        marks = self._known_marks.get(where)
+        if marks is None:
+            marks = self._known_marks[where] = await self._marks(part, period, floors)
         plan = await self._planned(part, period, marks, floors, stale=False)
         count = await self._estimate(part, plan.pieces.spans.get(Source.EVENTS, []))
         most = self._limits.dirty_events
@@ -160,12 +165,13 @@ class Planner:
 
     async def _day_starts(self, days: Sequence[date], zone: str) -> dict[date, datetime]:
         """When each local day begins, by the database's own reckoning."""
-        if not days:
-            return {}
-        cursor = await self._connection.execute(
-            "SELECT day, day::timestamp AT TIME ZONE %s FROM unnest(%s::date[]) AS day", [zone, list(days)]
-        )
-        return dict(await cursor.fetchall())
+        known = self._known_starts.setdefault(zone, {})
+        if missing := [day for day in days if day not in known]:
+            cursor = await self._connection.execute(
+                "SELECT day, day::timestamp AT TIME ZONE %s FROM unnest(%s::date[]) AS day", [zone, missing]
+            )
+            known.update(await cursor.fetchall())
+        return {day: known[day] for day in days}
 
     async def _whole_hours(self, start: datetime, end: datetime, zone: ZoneInfo) -> bool:
         """True if the zone's offset is whole hours all through a range, by the database's reckoning.

@@ -441,8 +441,40 @@ CREATE FUNCTION totalizer.quantile_index(x double precision) RETURNS integer
     RETURN CASE WHEN (x > (0)::double precision) THEN (40000 + (LEAST(ceil((ln(x) / (0.020000666706669435)::double precision)), (35488)::double precision))::integer) WHEN (x < (0)::double precision) THEN ('-40000'::integer - (LEAST(ceil((ln((- x)) / (0.020000666706669435)::double precision)), (35488)::double precision))::integer) ELSE 0 END;
 
 CREATE FUNCTION totalizer.quantile_values(state text, quantiles double precision[]) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN (WITH counted AS (SELECT (split_part(pair.pair, ':'::text, 1))::integer AS index, (split_part(pair.pair, ':'::text, 2))::bigint AS n FROM string_to_table(quantile_values.state, ' '::text) pair(pair)), placed AS (SELECT counted.index, sum(counted.n) OVER (ORDER BY counted.index) AS up_to, sum(counted.n) OVER () AS total FROM counted) SELECT jsonb_object_agg(('p'::text || (((q.q)::numeric * (100)::numeric))::double precision), (SELECT CASE WHEN (placed.index = 0) THEN (0)::double precision ELSE (sign((placed.index)::double precision) * exp((((((abs(placed.index) - 40000))::numeric * 0.020000666706669435))::double precision + ln((0.99)::double precision)))) END AS "case" FROM placed WHERE (placed.up_to > floor(((q.q)::numeric * (placed.total - (1)::numeric)))) ORDER BY placed.index LIMIT 1)) AS jsonb_object_agg FROM unnest(quantile_values.quantiles) q(q));
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+DECLARE
+    indices integer[];
+    counts bigint[];
+    total numeric;
+    quantile double precision;
+    place numeric;
+    up_to bigint;
+    value double precision;
+    found jsonb := '{}';
+BEGIN
+    SELECT array_agg(split_part(pair, ':', 1)::integer), array_agg(split_part(pair, ':', 2)::bigint),
+           sum(split_part(pair, ':', 2)::bigint)
+    INTO indices, counts, total
+    FROM string_to_table(state, ' ') AS pair;
+    FOREACH quantile IN ARRAY quantiles LOOP
+        place := floor(quantile::numeric * (total - 1));
+        up_to := 0;
+        FOR at IN 1 .. cardinality(counts) LOOP
+            up_to := up_to + counts[at];
+            IF up_to > place THEN
+                value := CASE
+                    WHEN indices[at] = 0 THEN 0
+                    ELSE sign(indices[at]) * exp((abs(indices[at]) - 40000) * 0.020000666706669435 + ln(0.99::double precision))
+                END;
+                EXIT;
+            END IF;
+        END LOOP;
+        found := found || jsonb_build_object('p' || (quantile::numeric * 100)::double precision, value);
+    END LOOP;
+    RETURN found;
+END
+$$;
 
 CREATE FUNCTION totalizer.raise_floors(type_name text, organization uuid, raw timestamp with time zone, keys timestamp with time zone, base timestamp with time zone, hours timestamp with time zone, days date) RETURNS totalizer.retention_floors
     LANGUAGE plpgsql SECURITY DEFINER
