@@ -230,18 +230,26 @@ class Events:
             *lines, rest = (rest + chunk).split(b"\n")
             yield from (line.decode() for line in lines)
 
-    def next(self, kind: str) -> tuple[str, Any]:
-        """Id and data of the next event of a kind."""
+    def any(self) -> tuple[str, str, Any]:
+        """Kind, id and data of the next event."""
         found: dict[str, str] = {}
         for line in self._lines:
             name, _, value = line.partition(": ")
             if line:
                 found[name] = value
-            elif found.get("event") == kind:
-                return found.get("id", ""), json.loads(found["data"]) if kind != "closing" else found["data"]
+            elif "event" in found:
+                kind, data = found["event"], found["data"]
+                return kind, found.get("id", ""), data if kind == "closing" else json.loads(data)
             else:
                 found = {}
-        raise AssertionError(f"no {kind}")
+        raise AssertionError("nothing more")
+
+    def next(self, kind: str) -> tuple[str, Any]:
+        """Id and data of the next event of a kind."""
+        while True:
+            each, cursor, data = self.any()
+            if each == kind:
+                return cursor, data
 
 
 def test_server_sent_events_tell_the_same_and_resume(stack: Stack) -> None:
@@ -265,6 +273,36 @@ def test_a_reader_of_events_that_goes_gives_its_seat_back(stack: Stack, tmp_path
         assert Events(stack, url=url).answer.status == 429
         events.answer.close()
         wait_until(lambda: Events(stack, url=url).answer.status == 200, "a seat getting free")
+
+
+def test_a_connection_of_events_ends_when_it_has_had_enough_and_its_reader_goes_on(stack: Stack) -> None:
+    """So that no more than that can wait for one who reads nothing."""
+    names = [f"{number:03d}{'x' * 240}" for number in range(600)]
+    events, state, closed = Events(stack), dict[str, int](), list[str]()
+    cursor = ""
+
+    def apply() -> None:
+        nonlocal events, cursor
+        while state != dict.fromkeys(names, 80):
+            kind, cursor_now, data = events.any()
+            if kind == "closing":
+                closed.append(data)
+                events = Events(stack, cursor=cursor)
+                continue
+            cursor = cursor_now
+            if kind == "snapshot":
+                state.clear()
+            state.update(rows(data))
+
+    reader = threading.Thread(target=apply)
+    reader.start()
+    for _ in range(80):
+        send(stack, *(command(command_name=name) for name in names))
+        time.sleep(0.12)
+    reader.join(60)
+    assert state == dict.fromkeys(names, 80)
+    assert set(closed) == {"1000 a connection has so much and no more; go on from your cursor"}
+    events.answer.close()
 
 
 def test_limits_of_connections_and_subscriptions(stack: Stack, tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ from totalizer.web.live_socket import CHECK_PAUSE_S, HEARTBEAT_S
 EVENTS_PATH = "/api/metrics/live/events"
 #: Told to browsers: how long to wait before they come back, milliseconds.
 RETRY_MS = 1000
+#: Bytes of one connection. The server takes whatever it is given, and does not tell how much of it its reader has
+#: taken: so much waits at most for one who reads nothing.
+SENT_BYTES_MAX = 16 << 20
 
 _EventType = Annotated[str | None, Parameter(description="Kind of event; command_executions by default.")]
 _GroupBy = Annotated[str | None, Parameter(description="Dimensions, by commas: a row for each of their values.")]
@@ -108,14 +111,18 @@ class _Told:
 
     async def run(self, authenticator: Authenticator, authorization: str | None) -> AsyncIterator[bytes]:
         """The events, to the end of the connection."""
-        quiet = 0.0
+        quiet, sent = 0.0, 0
         try:
             yield f"retry: {RETRY_MS}\n\n".encode()
             while True:
                 message = await self._channel.get(CHECK_PAUSE_S)
                 if message is not None:
-                    quiet = 0.0
+                    quiet, sent = 0.0, sent + len(message)
                     yield message
+                    if sent > SENT_BYTES_MAX:
+                        # Whoever reads goes on at once, by the cursor.
+                        self._channel.end(1000, "a connection has so much and no more; go on from your cursor")
+                        yield b"retry: 0\n"
                     continue
                 if self._channel.code:
                     break
