@@ -117,16 +117,17 @@ def _refresh_live(
     """
     if event_type in reached:
         pieces = _two_spans(connection, event_type, shards, reached.pop(event_type))
-        more = sum(piece.buckets for piece in pieces) > 0
-        if sum(piece.buckets for piece in pieces) >= DENSE_BUCKETS_MIN and pieces[-1].starts is not None:
-            reached[event_type] = pieces[-1].starts
+        buckets, starts = sum(piece.buckets for piece in pieces), pieces[-1].starts
+        more = buckets > 0
+        if buckets >= DENSE_BUCKETS_MIN and starts is not None:
+            reached[event_type] = starts
     else:
         together = [shards[first : first + SHARDS_TOGETHER] for first in range(0, len(shards), SHARDS_TOGETHER)]
         pieces = [piece for each in together if (piece := refresh_shards(connection, event_type, each))]
-        more = any(piece.more for piece in pieces)
+        buckets, more = sum(piece.buckets for piece in pieces), any(piece.more for piece in pieces)
         if more:
             reached[event_type] = _END
-    return Piece(sum(piece.buckets for piece in pieces), sum(piece.shards for piece in pieces), more)
+    return Piece(buckets, sum(piece.shards for piece in pieces), more)
 
 
 def _two_spans(connection: Connection[Any], event_type: str, shards: Sequence[int], reached: datetime) -> list[Piece]:
