@@ -76,7 +76,7 @@ def _pieces(plan: Plan, source: Source) -> int:
 
 def _notes(period: Period) -> list[str]:
     notes = []
-    if period.windows.days_fit and not period.zone_is_own:
+    if period.windows.days_fit and period.days_of is None:
         notes.append("days, weeks and months are kept in the organisation's zone: for another they are put together")
     if period.windows.grain is Grain.HOUR and not period.whole_hours:
         notes.append("hours are kept in UTC: this zone's hours begin at other times and are put together of quarters")

@@ -28,7 +28,7 @@ class Period(NamedTuple):
         windows: how it is divided.
         zone: whose days.
         edges: of windows of the calendar; None for others.
-        zone_is_own: True if the rollups' days are days of this zone.
+        days_of: the organisation's zone, if its days serve: it is the same, or there is one window only; else None.
         whole_hours: True if the zone's hours begin with UTC hours all through the range.
     """
 
@@ -37,7 +37,7 @@ class Period(NamedTuple):
     windows: Windows
     zone: ZoneInfo
     edges: Edges | None = None
-    zone_is_own: bool = False
+    days_of: ZoneInfo | None = None
     whole_hours: bool = False
 
 
@@ -106,10 +106,10 @@ def days_to_look_up(period: Period, clean: Sequence[Span], unusable: Sequence[da
         clean: the parts of it that rollups answer.
         unusable: base buckets whose local day is not to be used.
     """
-    if not period.zone_is_own or not period.windows.days_fit:
+    if period.days_of is None or not period.windows.days_fit:
         return []
     edges = {
-        moment.astimezone(period.zone).date() for moment in (*(each for span in clean for each in span), *unusable)
+        moment.astimezone(period.days_of).date() for moment in (*(each for span in clean for each in span), *unusable)
     }
     return sorted({day + timedelta(days=near) for day in edges for near in (-1, 0, 1, 2)})
 
@@ -145,7 +145,7 @@ def make_plan(
     spans[Source.MINUTE] = minutes
     spans[Source.EVENTS] = without([Span(period.start, period.end)], held)
     # A week or month that is behind may be so in other places than its marks name.
-    alone = _dates_of(dirty, period.zone) if stale else set()
+    alone = _dates_of(dirty, period.days_of or period.zone) if stale else set()
     pieces, missing = _above(Pieces(_coarse(period, days, kept, alone), spans), floors, day_starts)
     return Plan(pieces, dirty, dirty if stale else [], missing)
 
@@ -185,13 +185,13 @@ def _whole_days(
     period: Period, clean: Sequence[Span], unusable: Sequence[datetime], day_starts: Mapping[date, datetime]
 ) -> list[Days]:
     """The local days that lie wholly in clean spans, but for those that are not to be used."""
-    if not day_starts:
+    if not day_starts or period.days_of is None:
         return []
     known = sorted(day_starts)  # and so are their starts
     result = []
     # Near a clock change the local date of a bucket may be off by one: the days beside it are left out too.
     without_days = {
-        bucket.astimezone(period.zone).date() + timedelta(days=near) for bucket in unusable for near in (-1, 0, 1)
+        bucket.astimezone(period.days_of).date() + timedelta(days=near) for bucket in unusable for near in (-1, 0, 1)
     }
     for span in clean:
         first = bisect_left(known, span.start, key=day_starts.__getitem__)

@@ -33,13 +33,13 @@ def shape_rows(work: Work, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, 
     """
     zone = work.periods[0].zone
     answers = [answer.name for answer in work.choice.answers]
-    columns = [*work.query.group_by, *answers]
-    before = 1 + len(columns)
+    columns = ["window_start", *work.query.group_by, *answers]
+    before = len(columns)
     windows: dict[datetime, str] = {}
     for row in rows:
         if (window := windows.get(row[0])) is None:
             window = windows[row[0]] = row[0].astimezone(zone).isoformat()
-        shown = {"window_start": window, **_members(columns, row[1:before])}
+        shown = _members(columns, (window, *row[1:before]))
         if len(work.periods) > 1:
             previous = _members(answers, row[before : before + len(answers)])
             shown |= {"previous": previous, "change": _change({name: shown[name] for name in answers}, previous)}
@@ -47,9 +47,11 @@ def shape_rows(work: Work, rows: Sequence[Sequence[Any]]) -> Iterator[dict[str, 
 
 
 def _members(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    return {
-        name: value if type(value) in _AS_IT_IS else _shown(value) for name, value in zip(names, values, strict=True)
-    }
+    shown = dict(zip(names, values, strict=True))
+    for name, value in shown.items():
+        if type(value) not in _AS_IT_IS:
+            shown[name] = _shown(value)
+    return shown
 
 
 def _shown(value: Any) -> Any:

@@ -72,9 +72,9 @@ class Planner:
         return Work(query, choice, periods, plans)
 
     async def _period(self, query: Query, start: datetime, end: datetime) -> Period:
-        zone = ZoneInfo(query.time_zone or self._state.own_zone)
-        own = zone.key == self._state.own_zone
-        windows = query.windows
+        own_zone = ZoneInfo(self._state.own_zone)
+        zone, windows = ZoneInfo(query.time_zone or self._state.own_zone), query.windows
+        own = own_zone if zone.key == own_zone.key or windows.grain is None else None
         if windows.calendar:
             edges = await self._edges(query, start, end, zone)
             begins = edges.moments[0] if windows.rolling_days else start
@@ -121,7 +121,7 @@ class Planner:
     async def _planned(self, part: Part, period: Period, marks: Marks, floors: Floors, *, stale: bool) -> Plan:
         clean = clean_spans(period, [] if stale else marks.spans(period.end))
         days = days_to_look_up(period, clean, marks.days)
-        starts = await self._day_starts(days, period.zone.key)
+        starts = await self._day_starts(days, self._state.own_zone)
         kept = [source for source in Source if source is Source.EVENTS or source.value in part.rollup.levels]
         minutes_s, minutes_from = part.rollup.minutes_s, None
         if minutes_s is not None and Source.MINUTE in kept:

@@ -59,13 +59,15 @@ def period_of(start: datetime, end: datetime, windows: Windows, own_zone: str, a
         (start + timedelta(hours=number)).astimezone(zone).utcoffset() % timedelta(hours=1) == timedelta()  # type: ignore[operator]
         for number in range(int((end - start) / timedelta(hours=1)) + 2)
     )
-    return Period(start, end, windows, zone, edges, zone.key == own_zone, whole)
+    days_of = ZoneInfo(own_zone) if zone.key == own_zone or windows.grain is None else None
+    return Period(start, end, windows, zone, edges, days_of, whole)
 
 
 def plan_of(period: Period, marks: Marks = Marks(), **options: object) -> Plan:  # noqa: B008 - it never changes
     clean = clean_spans(period, marks.spans(period.end))
     days = days_to_look_up(period, clean, marks.days)
-    return make_plan(period, marks, {day: day_start(day, period.zone) for day in days}, **options)  # type: ignore[arg-type]
+    starts = {day: day_start(day, period.days_of or period.zone) for day in days}
+    return make_plan(period, marks, starts, **options)  # type: ignore[arg-type]
 
 
 def by_day(plan: Plan, zone: ZoneInfo) -> list[Span]:
@@ -94,7 +96,7 @@ def test_every_moment_lies_in_exactly_one_piece(
     numbered = [sorted({first + number * BASE for number in each}) for each in (dirty_numbers, unusable_numbers)]
     marks = Marks(*([bucket for bucket in each if first <= bucket < period.end] for each in numbered))
     plan = plan_of(period, marks, minutes_from=base_bucket(start) if minutes else None)
-    days = by_day(plan, period.zone)
+    days = by_day(plan, ZoneInfo(own_zone))
     spans = plan.pieces.spans
     pieces = sorted([*days, *(span for each in spans.values() for span in each)])
     assert pieces[0].start == period.start
@@ -109,7 +111,7 @@ def test_every_moment_lies_in_exactly_one_piece(
     for source, size in ((Source.HOUR, 60), (Source.BASE, 15), (Source.MINUTE, 1)):
         for span in spans.get(source, []):
             assert span.start.timestamp() % (size * 60) == span.end.timestamp() % (size * 60) == 0
-    if not windows.days_fit or (asked_zone or own_zone) != own_zone:
+    if not windows.days_fit or (windows.grain is not None and (asked_zone or own_zone) != own_zone):
         assert not days
     if windows.grain in (Grain.MINUTE, Grain.FIVE):
         assert not spans.get(Source.HOUR)
@@ -138,6 +140,15 @@ def test_no_row_reaches_over_the_edge_of_a_window(
     for span in plan.pieces.spans[Source.HOUR]:
         inner_moments = [edge for edge in period.edges.moments if span.start < edge < span.end]
         assert all(edge.timestamp() % 3600 == 0 for edge in inner_moments)
+
+
+def test_one_window_of_another_zone_is_read_from_the_organisations_days() -> None:
+    start, end = (day_start(date(2025, 9, day), ZoneInfo("Asia/Tokyo")) for day in (1, 8))
+    plan = plan_of(period_of(start, end, Windows(None), "UTC", "Asia/Tokyo"))
+    assert plan.pieces.days[Source.DAY] == [Days(date(2025, 9, 1), date(2025, 9, 7))]
+    hours = [Span(start, datetime(2025, 9, 1, tzinfo=UTC)), Span(datetime(2025, 9, 7, tzinfo=UTC), end)]
+    assert plan.pieces.spans[Source.HOUR] == hours
+    assert plan.pieces.sources == [Source.DAY, Source.HOUR]
 
 
 def test_a_clean_range_of_whole_months_is_read_from_months_alone() -> None:
