@@ -21,6 +21,8 @@ from serving import second_api, served
 from support import Stack, new_organization, wait_until
 
 USER = "7f1f9d9a-55d6-4f4c-8f6a-0e6f0a3b9c11"
+#: Long names, and how often each is sent where much is to be told.
+MANY, ROUNDS = [f"{number:03d}{'x' * 240}" for number in range(600)], 80
 BY_NAME = {"group_by": ["command_name"], "measures": ["executions"]}
 
 
@@ -34,6 +36,13 @@ def send(stack: Stack, *commands: dict[str, Any], url: str | None = None) -> Non
         headers={"authorization": f"Bearer {stack.key}", "content-type": "application/json"},
     )  # fmt: skip
     assert answer.status == 202, answer.data
+
+
+def send_rounds(stack: Stack) -> None:
+    """Megabytes of changes, as fast as frames are sent."""
+    for _ in range(ROUNDS):
+        send(stack, *(command(command_name=name) for name in MANY))
+        time.sleep(0.12)
 
 
 def real_time(stack: Stack, window: str = "5m", url: str | None = None, **query: str) -> Any:
@@ -277,13 +286,12 @@ def test_a_reader_of_events_that_goes_gives_its_seat_back(stack: Stack, tmp_path
 
 def test_a_connection_of_events_ends_when_it_has_had_enough_and_its_reader_goes_on(stack: Stack) -> None:
     """So that no more than that can wait for one who reads nothing."""
-    names = [f"{number:03d}{'x' * 240}" for number in range(600)]
     events, state, closed = Events(stack), dict[str, int](), list[str]()
     cursor = ""
 
     def apply() -> None:
         nonlocal events, cursor
-        while state != dict.fromkeys(names, 80):
+        while state != dict.fromkeys(MANY, ROUNDS):
             kind, cursor_now, data = events.any()
             if kind == "closing":
                 closed.append(data)
@@ -296,11 +304,9 @@ def test_a_connection_of_events_ends_when_it_has_had_enough_and_its_reader_goes_
 
     reader = threading.Thread(target=apply)
     reader.start()
-    for _ in range(80):
-        send(stack, *(command(command_name=name) for name in names))
-        time.sleep(0.12)
+    send_rounds(stack)
     reader.join(60)
-    assert state == dict.fromkeys(names, 80)
+    assert state == dict.fromkeys(MANY, ROUNDS)
     assert set(closed) == {"1000 a connection has so much and no more; go on from your cursor"}
     events.answer.close()
 
@@ -374,7 +380,6 @@ def test_another_machine_tells_what_was_just_acknowledged_here(stack: Stack, tmp
 
 def test_a_slow_reader_is_let_go_and_the_others_are_not_held_up(stack: Stack) -> None:
     """One reads nothing: its kernel's buffers fill, then its queue; the other gets every change meanwhile."""
-    names = [f"{number:03d}{'x' * 240}" for number in range(600)]
     slow = _raw_socket(stack)
     try:
         with live(stack, max_size=None) as quick:
@@ -382,14 +387,12 @@ def test_a_slow_reader_is_let_go_and_the_others_are_not_held_up(stack: Stack) ->
             done = threading.Event()
 
             def apply() -> None:
-                follow(quick, state, dict.fromkeys(names, 80))
+                follow(quick, state, dict.fromkeys(MANY, ROUNDS))
                 done.set()
 
             reader = threading.Thread(target=apply)
             reader.start()
-            for _ in range(80):
-                send(stack, *(command(command_name=name) for name in names))
-                time.sleep(0.12)
+            send_rounds(stack)
             reader.join(60)
             assert done.is_set()
         slow.settimeout(30)

@@ -119,6 +119,12 @@ def test_weeks_and_months_are_computed_with_the_last_mark_in_them(
     shards = [turn.shard for turn in turns(feed.reader)]
     feed.reader.execute(WORK_TABLES)
 
+    def totals(grain: str, suffix: str) -> list[str]:
+        found = feed.rows(
+            f"SELECT {grain}, sum(executions)::int FROM analytics.command_usage_{suffix} GROUP BY 1 ORDER BY 1"
+        )
+        return [f"{first:%m-%d}: {executions}" for first, executions in found]
+
     def spans(count: int) -> tuple[list[str], list[str]]:
         for _ in range(count):
             assert engine.backfill(feed.reader, "command_executions", shards, priority).buckets == 1
@@ -128,11 +134,7 @@ def test_weeks_and_months_are_computed_with_the_last_mark_in_them(
             {},
             feed.one("SELECT count(*) FROM totalizer.dirty_marks"),
         )
-        return tuple(  # type: ignore[return-value]
-            [f"{first:%m-%d}: {executions}" for first, executions in feed.rows(
-                f"SELECT {grain}, sum(executions)::int FROM analytics.command_usage_{suffix} GROUP BY 1 ORDER BY 1"
-            )] for grain, suffix in (("week", "1w"), ("month", "1mo"))
-        )  # fmt: skip
+        return totals("week", "1w"), totals("month", "1mo")
 
     # Midnight of the first of February there; then the whole of its week, of which January has seven hours more.
     assert spans(1) == ([], ["02-01: 1"])

@@ -155,10 +155,8 @@ def _number(work: Work, answer: Answered, period: str) -> str:
         # Only averages and shares are rounded: they rarely end. A sum is told to its last digit.
         return f"trim_scale(round({value}, {AVERAGE_DIGITS}))"
     field = work.choice.parts[answer.part].event_type.field(measure.field or "")
-    has_scale = field is not None and (
-        field.type is FieldType.DECIMAL if measure.kind in VALUED else field.type is not FieldType.INTEGER
-    )
-    return f"trim_scale({value})" if has_scale and measure.kind in ("sum", *VALUED) else value
+    is_decimal = field is not None and field.type is FieldType.DECIMAL
+    return f"trim_scale({value})" if measure.kind == "sum" or (measure.kind in VALUED and is_decimal) else value
 
 
 def _joined(query: Query, names: Sequence[str]) -> str:

@@ -120,9 +120,7 @@ class _Told:
                     quiet, sent = 0.0, sent + len(message)
                     yield message
                     if sent > SENT_BYTES_MAX:
-                        # Whoever reads goes on at once, by the cursor.
                         self._channel.end(1000, "a connection has so much and no more; go on from your cursor")
-                        yield b"retry: 0\n"
                     continue
                 if self._channel.code:
                     break
@@ -131,7 +129,10 @@ class _Told:
                     quiet = 0.0
                     yield b": heartbeat\n\n"
                 await self._check(authenticator, authorization)
-            yield f"event: closing\ndata: {self._channel.code} {self._channel.reason}\n\n".encode()
+            # Who has had enough goes on at once.
+            retry_ms = 0 if self._channel.code == 1000 else RETRY_MS
+            closing = f"{self._channel.code} {self._channel.reason}"
+            yield f"retry: {retry_ms}\nevent: closing\ndata: {closing}\n\n".encode()
         finally:
             self._end()
 
